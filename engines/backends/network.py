@@ -1,0 +1,33 @@
+"""A network on some backend: named arrays in, named arrays out, and nothing else."""
+import abc
+from typing import Dict, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+
+class Tensor(NamedTuple):
+    """An input or output: its name, its shape with None for free axes, its numpy dtype."""
+
+    name: str
+    shape: Tuple[Optional[int], ...]
+    dtype: np.dtype
+
+
+class Network(abc.ABC):
+    """A context manager. Returned arrays may be reused by the next `run`: copy what must live."""
+
+    inputs = ()  # type: Tuple[Tensor, ...]
+    outputs = ()  # type: Tuple[Tensor, ...]
+
+    @abc.abstractmethod
+    def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """Run once. Raises ModelError when a name, dtype or shape does not fit `inputs`."""
+
+    def close(self) -> None:
+        """Free what the backend holds."""
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

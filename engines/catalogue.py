@@ -1,0 +1,35 @@
+"""The catalogue: what each model is, takes and gives, and where its file comes from.
+
+`engines/models/catalogue.yaml` is data; this module reads it. Detectors, embedders and the build
+ask here and nowhere else, so adding a model is adding an entry.
+"""
+import difflib
+from pathlib import Path
+from typing import Any, Dict, List
+
+import yaml
+
+from errors import UsageError
+
+MODELS = Path(__file__).parent / "models"
+
+
+def entries() -> Dict[str, Dict[str, Any]]:
+    """Every entry by name."""
+    with (MODELS / "catalogue.yaml").open(encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+def names(kind: str) -> List[str]:
+    """The names of all entries of one kind: 'detector' or 'embedder'."""
+    return [name for name, entry in entries().items() if entry["kind"] == kind]
+
+
+def entry(name: str, kind: str, key: str) -> Dict[str, Any]:
+    """One entry. Raises UsageError naming `key` (of config.yaml) and the nearest names."""
+    known = names(kind)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = "did you mean {}?".format(near[0]) if near else "choose from {}.".format(", ".join(known))
+        raise UsageError("{}: there is no {} '{}' in the catalogue; {}".format(key, kind, name, hint))
+    return dict(entries()[name], name=name)

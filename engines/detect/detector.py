@@ -1,0 +1,37 @@
+"""What a detector gives back, and the one method that it has."""
+import abc
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Faces(NamedTuple("Faces", [("boxes", np.ndarray), ("scores", np.ndarray), ("landmarks", np.ndarray)])):
+    """All faces of one picture, best score first, as parallel arrays.
+
+    boxes (N, 4) float32: x1 y1 x2 y2 in pixels of the picture (may reach over its border);
+    scores (N,) float32 in 0..1; landmarks (N, 5, 2) float32: left eye, right eye, nose, left and
+    right corner of the mouth, left and right as seen in the picture.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def none(cls) -> "Faces":
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+
+    @property
+    def count(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: np.ndarray) -> "Faces":
+        """The faces at `rows` (indices or a mask), in that order."""
+        return Faces(self.boxes[rows], self.scores[rows], self.landmarks[rows])
+
+
+class Detector(abc.ABC):
+    @abc.abstractmethod
+    def detect(self, image: np.ndarray) -> Faces:
+        """Find the faces in a BGR picture (H, W, 3) uint8."""
+
+    def close(self) -> None:
+        """Free the networks."""
