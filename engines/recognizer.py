@@ -1,0 +1,75 @@
+"""Pictures in, faces and embeddings out: what the kiosk, the gallery commands, the benchmarks and
+the tests all use, so that a figure measured anywhere is a figure of the code that runs."""
+from typing import List, Tuple
+
+import numpy as np
+
+from engines import build, catalogue, quality
+from engines.backends.choose import open_network
+from engines.detect import open_detector
+from engines.detect.detector import Detector, Faces
+from engines.embed import Embedder
+from errors import UsageError
+from settings import AUTO, Settings
+
+
+class Recognizer:
+    """A detector and an embedder. A context manager; use it from one thread, or one per thread."""
+
+    def __init__(self, detector: Detector, embedder: Embedder, settings: Settings) -> None:
+        self.detector = detector
+        self.embedder = embedder
+        self._limits = settings.quality
+        self.model = embedder.model
+        self.dimension = embedder.dimension
+        wanted = settings.recognition.threshold
+        self.threshold = embedder.threshold if wanted == AUTO else float(wanted)  # cosine similarity
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Recognizer":
+        """The detector and the embedder that config.yaml names; models are made ready if need be.
+
+        Raises UsageError for a name that the catalogue lacks, ModelError where a model cannot be had.
+        """
+        entry = catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
+        files = build.ensure(entry["name"], settings)
+        embedder = Embedder(open_network(files["embedder"], settings), entry)
+        return cls(open_detector(settings), embedder, settings)
+
+    def detect(self, image: np.ndarray) -> Faces:
+        """The faces in a BGR picture (H, W, 3) uint8, best score first."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UsageError(
+                "The picture is {} {}, but must be (height, width, 3) uint8 in BGR.".format(image.shape, image.dtype)
+            )
+        return self.detector.detect(image)
+
+    def chips(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """The faces aligned for the embedder: (N, S, S, 3) uint8 BGR."""
+        return self.embedder.chips(image, landmarks)
+
+    def embed_chips(self, chips: np.ndarray) -> np.ndarray:
+        """Aligned faces (N, S, S, 3) uint8 BGR -> (N, D) float32 of unit length."""
+        return self.embedder.embed_chips(chips)
+
+    def embed(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """The faces at `landmarks` (N, 5, 2) -> (N, D) float32 of unit length."""
+        return self.embed_chips(self.chips(image, landmarks))
+
+    def quality(self, image: np.ndarray, faces: Faces, chips: np.ndarray) -> List[quality.Quality]:
+        """Score and reason of each face; `chips` are the same faces aligned."""
+        return quality.assess(image, faces, chips, self._limits)
+
+    def __call__(self, image: np.ndarray) -> Tuple[Faces, np.ndarray]:
+        faces = self.detect(image)
+        return faces, self.embed(image, faces.landmarks)
+
+    def close(self) -> None:
+        self.detector.close()
+        self.embedder.close()
+
+    def __enter__(self) -> "Recognizer":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
