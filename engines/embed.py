@@ -22,6 +22,7 @@ FACENET_112 = (ARCFACE_112 - [56.0, 64.0]) * (182.0 / 214.0) + [56.0, 60.0]
 TEMPLATES = {"arcface": ARCFACE_112, "facenet": FACENET_112.astype(np.float32)}
 
 SMALLEST_NORM = 1e-12  # of the sum of squares, as in the L2Norm node that our networks end in
+LOOK_SIZE = 24  # pixels: enough to tell faces apart from one frame to the next
 MAX_BATCH = 32  # faces a run; more bring no speed and cost memory (2 GB boards)
 
 
@@ -41,6 +42,21 @@ def similarity_transforms(landmarks: np.ndarray, template: np.ndarray) -> np.nda
     shift = target - turn * middle[:, 0]
     rows = [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]]
     return np.moveaxis(np.array(rows, np.float32), 2, 0)
+
+
+def looks(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Each face as a small grey picture without its mean, (N, LOOK_SIZE ** 2) float32 of unit length.
+
+    Two of them multiply to their correlation: near 1 while the same face stays in view.
+    """
+    if not len(landmarks):
+        return np.zeros((0, LOOK_SIZE**2), np.float32)
+    template = (ARCFACE_112 - 16) * np.float32(2 * LOOK_SIZE / 80.0)  # the middle 80 of the 112 pixels: little background
+    chips = sampling.chips(image, similarity_transforms(landmarks, template), 2 * LOOK_SIZE)
+    grey = chips.mean(axis=3, dtype=np.float32).reshape(-1, LOOK_SIZE, 2, LOOK_SIZE, 2).mean(axis=(2, 4))
+    flat = grey.reshape(len(grey), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
 class Embedder:

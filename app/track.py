@@ -1,0 +1,253 @@
+"""Boxes to tracks, and votes to names.
+
+A track follows one face from frame to frame by overlap with its predicted place. It asks for an
+embedding when it is new, unsure, stale or in doubt, and its name is what its votes agree on. Doubt
+comes from the look of the aligned face: when it changes sharply from one frame to the next, someone
+else may stand there, so the name is hidden until an embedding has shown that it is the same face.
+Everything here follows from the frames alone; there is no clock and no randomness.
+
+Where the constants come from: on friends1.mp4 (edgeface_xs, SCRFD 2.5G key points) the looks of one
+person in consecutive frames correlate at 0.76 or more in 95 of 100 cases, those of two people at 0.61
+or less in 99 of 100; embeddings of one person in consecutive frames are at 0.59 or more in 99.5 of
+100 cases, those of two people never over 0.19.
+"""
+import collections
+from typing import Deque, Dict, List, Optional
+
+import numpy as np
+
+from engines.detect.boxes import iou
+from engines.detect.detector import Faces
+from engines.quality import Quality
+from gallery.match import Match
+from settings import Recognition, Tracking
+
+SAME_LOOK = 0.75  # correlation of two looks of one face; below it the track is in doubt
+MEMORY = 8  # embeddings that a track remembers itself by
+VOTES = 10  # votes that count
+IN_A_ROW = 2  # votes for one person, one after the other, that give a name
+SHARE = 0.25  # of the weight of all votes, that a name needs: lucky hits in a long line do not name a stranger
+RENAME_IN_A_ROW = 3  # a name changes on more evidence than it took to appear
+LOSE_IN_A_ROW = 6  # votes without the name's person, one after the other, that take the name away
+SOON = 0.1  # seconds between the embeddings of a track that is not settled
+EAGER_TRIES = 5  # embeddings at that pace before a track counts as a stranger's
+MAX_EMBEDDINGS = 6  # faces embedded a frame: more wait for the next, so that a crowd does not stop the picture
+SMOOTH = 0.5  # share of the newest movement in a track's velocity
+
+
+class Vote(collections.namedtuple("Vote", "person weight")):
+    """One embedding's say: a person's name or None for unknown, weighted by the face's quality."""
+
+    __slots__ = ()
+
+
+class Identity:
+    """Who a track is: the votes of its embeddings, and the memory of its own face."""
+
+    def __init__(self, same: float, in_a_row: int) -> None:
+        self.name = None  # type: Optional[str]
+        self.similarity = None  # type: Optional[float]  # of the last vote, to the nearest person
+        self.unsure = False  # the face may have changed hands: the name is not to be shown
+        self.tries = 0
+        self._same = same
+        self._in_a_row = in_a_row
+        self._votes = collections.deque(maxlen=VOTES)  # type: Deque[Vote]
+        self._memory = collections.deque(maxlen=MEMORY)  # type: Deque[np.ndarray]
+        self._strange = 0
+
+    def remembers(self, embedding: np.ndarray) -> bool:
+        """Is this the face that was here before?"""
+        return not self._memory or bool(np.max(np.stack(self._memory) @ embedding) >= self._same)
+
+    def add(self, embedding: np.ndarray, person: Optional[str], similarity: float, weight: float) -> None:
+        """Count one vote. `person` is None where no one is near enough, `weight` 0 for a face too poor to vote."""
+        if not self.remembers(embedding) and (person is None or person != self.name):
+            self._strange += 1
+            self.unsure = True
+            if weight == 0 or (self._strange < IN_A_ROW and person is None):
+                return
+            self._start_anew()
+        self._strange = 0
+        self.unsure = False
+        if weight == 0:
+            return
+        self.tries += 1
+        self.similarity = similarity
+        self._memory.append(embedding)
+        self._votes.append(Vote(person, weight))
+        self._decide(person)
+
+    def _start_anew(self) -> None:
+        self.name = None
+        self.tries = 0
+        self._votes.clear()
+        self._memory.clear()
+
+    def _decide(self, person: Optional[str]) -> None:
+        if self.name is None:
+            if person is not None and self._run(person) >= self._in_a_row and self._leads(person):
+                self.name = person
+        elif person is None:
+            if self._run(None) >= LOSE_IN_A_ROW:
+                self._start_anew()
+        elif person != self.name:
+            self.unsure = True
+            if self._run(person) >= RENAME_IN_A_ROW and self._leads(person):
+                self.name, self.unsure = person, False
+
+    def _run(self, person: Optional[str]) -> int:
+        """How many of the newest votes, without a break, are for `person`."""
+        count = 0
+        for vote in reversed(self._votes):
+            if vote.person != person:
+                break
+            count += 1
+        return count
+
+    def _leads(self, person: str) -> bool:
+        weights = collections.Counter()  # type: Dict[Optional[str], float]
+        for vote in self._votes:
+            weights[vote.person] += vote.weight
+        others = max((weights[other] for other in weights if other not in (None, person)), default=0.0)
+        return weights[person] > others and weights[person] >= SHARE * sum(weights.values())
+
+
+class Track:
+    """One face over time. `row` is its place among the frame's faces, None while it is out of sight."""
+
+    def __init__(self, number: int, time: float, identity: Identity) -> None:
+        self.id = number
+        self.identity = identity
+        self.box = np.zeros(4, np.float32)  # x1 y1 x2 y2, pixels of the frame
+        self.row = None  # type: Optional[int]
+        self.hits = 0
+        self.confirmed = False
+        self.quality = None  # type: Optional[Quality]
+        self.names = set()  # type: set  # every name that was ever shown
+        self.seen = time
+        self.embedded = -np.inf
+        self.doubt = False  # its look changed sharply since it was last embedded
+        self._look = None  # type: Optional[np.ndarray]
+        self._velocity = np.zeros(4, np.float32)  # pixels a second, of the box's four sides
+
+    @property
+    def name(self) -> Optional[str]:
+        """The name to show: None while the track is new, unsure or a stranger's."""
+        return None if self.identity.unsure or not self.confirmed else self.identity.name
+
+    @property
+    def similarity(self) -> Optional[float]:
+        return self.identity.similarity
+
+    @property
+    def reason(self) -> Optional[str]:
+        """Why it cannot be recognised, where that was measured (engines.quality.REASONS)."""
+        return self.quality.reason if self.quality else None
+
+    def predict(self, time: float) -> np.ndarray:
+        """Where the face should be at `time`: constant velocity, for as long as it was last seen moving."""
+        return self.box + self._velocity * np.float32(time - self.seen)
+
+    def place(self, time: float, row: int, box: np.ndarray, look: np.ndarray, confirm: int) -> None:
+        """The face was found at `box`; a look unlike the last one puts the name in doubt."""
+        passed = time - self.seen
+        if self.hits and passed > 0:
+            self._velocity += np.float32(SMOOTH) * ((box - self.box) / np.float32(passed) - self._velocity)
+        if self._look is not None and float(self._look @ look) < SAME_LOOK:
+            self.identity.unsure = self.doubt = True
+        self.box, self._look, self.row, self.seen = box, look, row, time
+        self.hits += 1
+        self.confirmed = self.confirmed or self.hits >= confirm
+
+    def waits(self, time: float, settings: Tracking) -> float:
+        """How long an embedding has been due, in seconds; negative while it is not."""
+        identity = self.identity
+        if self.doubt:
+            return np.inf
+        if identity.name is None or identity.unsure:
+            pause = SOON if identity.tries < EAGER_TRIES else settings.retry
+        else:
+            pause = settings.refresh
+        return time - self.embedded - pause + 1e-6
+
+
+class Tracker:
+    """All tracks of one source. `threshold` and `margin` are the gallery's for the embedder in use."""
+
+    def __init__(self, settings: Tracking, recognition: Recognition, threshold: float, still: bool = False) -> None:
+        """`still`: pictures that have nothing to do with each other, where one look must do."""
+        self.tracks = []  # type: List[Track]
+        self.ended = []  # type: List[Track]  # the confirmed ones that the last update ended
+        self._settings = settings
+        self._threshold = threshold
+        self._margin = recognition.margin
+        self._confirm = 1 if still else settings.confirm
+        self._in_a_row = 1 if still else IN_A_ROW
+        self._next = 1
+
+    def update(self, time: float, cut: bool, faces: Faces, looks: np.ndarray) -> List[Track]:
+        """Give each face its track, in the order of the faces' rows; at a cut all tracks end.
+
+        looks (N, P) float32 of unit length: the aligned faces, small, grey and without their mean.
+        """
+        self.ended = []
+        if cut:
+            self._end(self.tracks)
+        for track in self.tracks:
+            track.row = None
+        free = list(range(faces.count))
+        for track, row in self._pairs(time, faces.boxes):
+            track.place(time, row, faces.boxes[row], looks[row], self._confirm)
+            free.remove(row)
+        self._end([track for track in self.tracks if self._lost(track, time)])
+        for row in free:
+            track = Track(self._next, time, Identity(self._threshold, self._in_a_row))
+            track.place(time, row, faces.boxes[row], looks[row], self._confirm)
+            self.tracks.append(track)
+            self._next += 1
+        return sorted((track for track in self.tracks if track.row is not None), key=lambda track: track.row or 0)
+
+    def wanting(self, time: float) -> List[Track]:
+        """The tracks in sight whose faces should be embedded now, the most urgent first."""
+        due = [(track.waits(time, self._settings), track) for track in self.tracks if track.row is not None]
+        due = [(wait, track) for wait, track in due if wait >= 0 and track.confirmed]
+        due.sort(key=lambda pair: (-pair[0], pair[1].id))
+        return [track for _, track in due[:MAX_EMBEDDINGS]]
+
+    def vote(self, track: Track, time: float, embedding: np.ndarray, match: Match) -> None:
+        """Count the embedding of a track's face; its `quality` must be set."""
+        sure = match.similarity >= self._threshold and match.margin >= self._margin
+        weight = track.quality.score if track.quality and track.quality.reason is None else 0.0
+        track.embedded, track.doubt = time, False
+        track.identity.add(embedding, match.person if sure else None, match.similarity, weight)
+
+    def forget_names(self) -> None:
+        """The gallery changed: every track is looked at again, and keeps its name until then."""
+        for track in self.tracks:
+            track.embedded = -np.inf
+
+    def finish(self) -> None:
+        """The source has ended, and all tracks with it."""
+        self.ended = []
+        self._end(self.tracks)
+
+    def _lost(self, track: Track, time: float) -> bool:
+        """Out of sight for too long, or gone before it was more than a flicker."""
+        return track.row is None and (not track.confirmed or time - track.seen > self._settings.max_gap)
+
+    def _end(self, tracks: List[Track]) -> None:
+        self.ended += [track for track in tracks if track.confirmed]
+        self.tracks = [track for track in self.tracks if track not in tracks]
+
+    def _pairs(self, time: float, boxes: np.ndarray) -> List:
+        """Tracks and rows that belong together, the greatest overlap first."""
+        if not self.tracks or not len(boxes):
+            return []
+        overlap = iou(np.stack([track.predict(time) for track in self.tracks]), boxes)
+        pairs = []
+        while overlap.size and overlap.max() >= self._settings.min_overlap:
+            place, row = np.unravel_index(int(overlap.argmax()), overlap.shape)
+            pairs.append((self.tracks[place], int(row)))
+            overlap[place, :] = -1
+            overlap[:, row] = -1
+        return pairs
