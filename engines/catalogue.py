@@ -33,3 +33,13 @@ def entry(name: str, kind: str, key: str) -> Dict[str, Any]:
         hint = "did you mean {}?".format(near[0]) if near else "choose from {}.".format(", ".join(known))
         raise UsageError("{}: there is no {} '{}' in the catalogue; {}".format(key, kind, name, hint))
     return dict(entries()[name], name=name)
+
+
+def files(name: str) -> Dict[str, List[Dict[str, Any]]]:
+    """The files of one model: role -> sources, first choice first. Raises UsageError for an unknown name."""
+    known = entries()
+    if name not in known:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        hint = "did you mean {}?".format(near[0]) if near else "choose from {}.".format(", ".join(known))
+        raise UsageError("There is no model '{}' in the catalogue; {}".format(name, hint))
+    return known[name]["files"]

@@ -1,0 +1,27 @@
+"""Which backend runs a network: the one place that asks what this machine has."""
+import importlib.util
+import sys
+from pathlib import Path
+
+from engines.backends.network import Network
+from errors import UsageError
+from settings import Settings
+
+_said = set()  # lines already printed in this process
+
+
+def open_network(path: Path, settings: Settings) -> Network:
+    """The ONNX file at `path` as a running network. Raises ModelError when it cannot be loaded."""
+    from engines.backends.onnx import OnnxNetwork
+
+    if settings.backend == "tensorrt":
+        raise UsageError("backend is tensorrt, which this version does not have yet; set it to auto or onnx.")
+    if settings.backend == "auto" and importlib.util.find_spec("tensorrt") is not None:
+        _say("TensorRT is installed, but this version does not use it yet: the networks run on the CPU (ONNX Runtime).")
+    return OnnxNetwork(path, settings.threads)
+
+
+def _say(line: str) -> None:
+    if line not in _said:
+        _said.add(line)
+        print(line, file=sys.stderr)

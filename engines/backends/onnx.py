@@ -1,0 +1,78 @@
+"""Networks on the CPU through ONNX Runtime (1.10 on Python 3.6 to the newest)."""
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+import numpy as np
+
+from engines.backends.network import Network, Tensor
+from errors import ModelError
+
+ERRORS_ONLY = 3  # ONNX Runtime's severity; its warnings about free axes would fill the screen
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}  # type: Dict[str, Any]
+
+
+class OnnxNetwork(Network):
+    """An ONNX file, or its bytes. `threads` 0 = all cores. Arrays returned belong to the caller."""
+
+    def __init__(self, model: Union[str, Path, bytes], threads: int = 0) -> None:
+        import onnxruntime
+
+        self.name = "<bytes>" if isinstance(model, bytes) else str(model)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no public base
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError("{}: ONNX Runtime cannot load it ({}).".format(self.name, reason)) from error
+        self.inputs = tuple(_tensor(item) for item in self._session.get_inputs())
+        self.outputs = tuple(_tensor(item) for item in self._session.get_outputs())
+        self._names = [tensor.name for tensor in self.outputs]
+
+    def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        self._check(feeds)
+        arrays = self._session.run(self._names, feeds)  # type: List[np.ndarray]
+        return dict(zip(self._names, arrays))
+
+    def close(self) -> None:
+        self._session = None
+
+    def _check(self, feeds: Dict[str, np.ndarray]) -> None:
+        if self._session is None:
+            raise ModelError("{}: the network is closed.".format(self.name))
+        wanted = [tensor.name for tensor in self.inputs]
+        if sorted(feeds) != sorted(wanted):
+            raise ModelError("{}: inputs are {}, but must be {}.".format(
+                self.name, ", ".join(sorted(feeds)) or "none", ", ".join(wanted)))  # fmt: skip
+        for tensor in self.inputs:
+            array = feeds[tensor.name]
+            if array.dtype != tensor.dtype:
+                raise ModelError("{}: input '{}' is {}, but must be {}.".format(
+                    self.name, tensor.name, array.dtype, tensor.dtype))  # fmt: skip
+            fits = [size in (None, got) for size, got in zip(tensor.shape, array.shape)]
+            if array.ndim != len(tensor.shape) or not all(fits):
+                raise ModelError("{}: input '{}' has shape {}, but must be {}.".format(
+                    self.name, tensor.name, _text(array.shape), _text(tensor.shape)))  # fmt: skip
+
+
+def _tensor(item: Any) -> Tensor:
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in item.shape)
+    return Tensor(item.name, shape, np.dtype(DTYPES.get(item.type, np.float32)))
+
+
+def _text(shape: Any) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,1 @@
+"""Foreign weight files to ONNX, with numpy and onnx alone: no torch, no Caffe on the machine."""
