@@ -1,0 +1,130 @@
+"""Pictures to network inputs on the CPU: the pyramid, crops of candidates, aligned chips.
+
+What a network sees decides what it finds, so the resizing is the original's: area when it shrinks,
+bilinear when it grows. Area over a whole frame for each of nine scales costs more than PNet itself;
+so it starts from a frame halved often enough to leave at least `KEEP` source pixels to each target
+pixel. That differs from the direct way in a target pixel's rim alone (the parity test holds it).
+"""
+from typing import Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from engines.sampling.layout import Layout
+
+MEAN = 127.5  # MTCNN's input is (x - 127.5) / 128 (Zhang et al. 2016, the published networks)
+SCALE = 1 / 128
+KEEP = 1.5  # source pixels to a target pixel that the last step of area shrinking has at least
+
+
+class Halves:
+    """A picture and its halves, quarters, ... each made once, when first asked for."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._images = [image]
+
+    def at(self, shrink: float) -> Tuple[np.ndarray, int]:
+        """The smallest copy that still has KEEP pixels to a target pixel, and how often it was
+        halved; `shrink` is pixels of the picture to a target pixel."""
+        step = 0
+        while shrink >= 2 * KEEP:
+            if step + 1 == len(self._images) and not self._halve():
+                break
+            step, shrink = step + 1, shrink / 2
+        return self._images[step], step
+
+    def _halve(self) -> bool:
+        last = self._images[-1]
+        height, width = last.shape[0] // 2, last.shape[1] // 2
+        if not height or not width:
+            return False
+        # Even sizes have a fast path (0.13 ms at 1280x720 instead of 1.8); an odd last row goes.
+        even = last[:2 * height, :2 * width]
+        self._images.append(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
+        return True
+
+
+def pyramid(image: np.ndarray, layout: Layout, blob: np.ndarray) -> None:
+    """Fill `blob` (1, 3, layout.height, layout.width) float32 with every scale of a BGR picture
+    (H, W, 3) uint8 in its place: RGB, (x - 127.5) / 128; the rest stays as black is."""
+    canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
+    halves = Halves(image)
+    for level in layout.levels:
+        base, _ = halves.at(1 / level.scale)
+        small = shrunk(base, level.width, level.height)
+        top, left, bottom, right = level.top, level.left, level.top + level.height, level.left + level.width
+        canvas[top:bottom, left:right] = small
+        if level.width % 2:
+            canvas[top:bottom, right] = small[:, -1]
+        if level.height % 2:
+            canvas[bottom, left:right + level.width % 2] = canvas[bottom - 1, left:right + level.width % 2]
+    to_planes(canvas, blob[0])
+
+
+def shrunk(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """`image` resized to `width` x `height`: by area when that shrinks it, else bilinear."""
+    shrinks = width <= image.shape[1] and height <= image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def to_planes(image: np.ndarray, planes: np.ndarray) -> None:
+    """BGR (H, W, 3) uint8 into `planes` (3, H, W) float32: RGB, (x - 127.5) / 128."""
+    for channel, plane in enumerate(cv2.split(image)):
+        target = planes[2 - channel]
+        np.multiply(plane, np.float32(SCALE), out=target, dtype=np.float32)
+        target -= np.float32(MEAN * SCALE)
+
+
+def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.ndarray:
+    """Cut square boxes out of a BGR picture for RNet (24) and ONet (48).
+
+    boxes (N, 4): x1 y1 x2 y2 in whole pixels, both corners inside the box, over the border allowed
+    (black there). Returns (N, 3, size, size) float32, RGB, (x - 127.5) / 128.
+    """
+    picture = image.at(0)[0] if isinstance(image, Halves) else image
+    corners = np.asarray(boxes).astype(np.int64)
+    height, width = picture.shape[:2]
+    canvas = np.zeros((len(corners) * size, size, 3), np.uint8)
+    inside = (corners[:, 0] >= 0) & (corners[:, 1] >= 0) & (corners[:, 2] < width) & (corners[:, 3] < height)
+    for row, ((x1, y1, x2, y2), whole) in enumerate(zip(corners.tolist(), inside.tolist())):
+        if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 >= width or y1 >= height:
+            continue
+        patch = picture[y1:y2 + 1, x1:x2 + 1] if whole else _padded(picture, x1, y1, x2, y2)
+        canvas[row * size:(row + 1) * size] = shrunk(patch, size, size)
+    planes = np.empty((3, len(corners) * size, size), np.float32)
+    if len(corners):
+        to_planes(canvas, planes)
+    return np.ascontiguousarray(planes.reshape(3, len(corners), size, size).transpose(1, 0, 2, 3))
+
+
+def _padded(image: np.ndarray, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    return cv2.copyMakeBorder(
+        image[max(y1, 0):y2 + 1, max(x1, 0):x2 + 1],
+        max(-y1, 0), max(y2 + 1 - height, 0), max(-x1, 0), max(x2 + 1 - width, 0),
+        cv2.BORDER_CONSTANT, value=(0, 0, 0),
+    )  # fmt: skip
+
+
+def chips(image: np.ndarray, matrices: np.ndarray, size: int) -> np.ndarray:
+    """Aligned faces: (N, size, size, 3) uint8 BGR, bilinear, black outside the picture.
+
+    image (H, W, 3) uint8 BGR; matrices (N, 2, 3): from pixels of the picture to pixels of the chip.
+    """
+    found = np.zeros((len(matrices), size, size, 3), np.uint8)
+    for chip, matrix in zip(found, np.asarray(matrices, np.float64)):
+        cv2.warpAffine(image, matrix, (size, size), dst=chip, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return found
+
+
+def normalise(chips_bgr: np.ndarray, mean: Union[float, Sequence[float]], std: Union[float, Sequence[float]]) -> np.ndarray:
+    """(N, S, S, 3) uint8 BGR -> (N, 3, S, S) float32 RGB, (x - mean) / std; mean and std one number
+    or one for each of R, G, B."""
+    means = np.broadcast_to(np.asarray(mean, np.float32), 3)
+    stds = np.broadcast_to(np.asarray(std, np.float32), 3)
+    count, height, width = chips_bgr.shape[:3]
+    blob = np.empty((count, 3, height, width), np.float32)
+    for channel in range(3):
+        np.subtract(chips_bgr[..., 2 - channel], means[channel], out=blob[:, channel], dtype=np.float32)
+        blob[:, channel] /= stds[channel]
+    return blob
