@@ -1,0 +1,72 @@
+"""Boxes as arrays: overlap, non-maximum suppression, regression, squares.
+
+A box is x1 y1 x2 y2. MTCNN counts whole pixels, both corners inside (a box from 3 to 3 is one pixel
+wide): `inclusive` adds that pixel. Everything is float32 and without a loop over boxes, but for
+the few that survive.
+"""
+import numpy as np
+
+UNION = "union"  # overlap / area of both together
+SMALLER = "min"  # overlap / area of the smaller one: also finds a box inside another
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray, measure: str = UNION, inclusive: bool = False) -> np.ndarray:
+    """Overlap of each of `boxes` (N, 4) with each of `others` (M, 4): (N, M) float32 in 0..1."""
+    first, second = _ends(boxes, inclusive), _ends(others, inclusive)
+    width = np.minimum(first[2][:, None], second[2]) - np.maximum(first[0][:, None], second[0])
+    height = np.minimum(first[3][:, None], second[3]) - np.maximum(first[1][:, None], second[1])
+    shared = np.maximum(width, 0)
+    shared *= np.maximum(height, 0)
+    area, other_area = (np.maximum(box[2] - box[0], 0) * np.maximum(box[3] - box[1], 0) for box in (first, second))
+    if measure == SMALLER:
+        whole = np.minimum(area[:, None], other_area)
+    else:
+        whole = area[:, None] + other_area
+        whole -= shared
+    return shared / np.maximum(whole, np.float32(1e-9))
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: str = UNION,
+             inclusive: bool = False) -> np.ndarray:
+    """Greedy non-maximum suppression: the indices that stay, best score first.
+
+    boxes (N, 4), scores (N,). A box goes when it overlaps a better one that stays by more than
+    `threshold`; of equal scores the earlier one is the better.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    x1, y1, x2, y2 = _ends(boxes[order], inclusive)
+    area = (x2 - x1) * (y2 - y1)
+    alive = np.arange(len(order))
+    zero = np.float32(0)
+    while len(alive):
+        best, alive = alive[0], alive[1:]
+        kept.append(best)
+        if not len(alive):
+            break
+        shared = np.maximum(np.minimum(x2[best], x2[alive]) - np.maximum(x1[best], x1[alive]), zero)
+        shared *= np.maximum(np.minimum(y2[best], y2[alive]) - np.maximum(y1[best], y1[alive]), zero)
+        whole = np.minimum(area[best], area[alive]) if measure == SMALLER else area[best] + area[alive] - shared
+        alive = alive[shared <= threshold * whole]
+    return order[np.array(kept, np.int64)]
+
+
+def regress(boxes: np.ndarray, offsets: np.ndarray, inclusive: bool = True) -> np.ndarray:
+    """Move the corners by `offsets` (N, 4), given in widths and heights of the boxes (N, 4)."""
+    sizes = boxes[:, 2:4] - boxes[:, 0:2] + np.float32(inclusive)
+    return boxes + offsets * np.concatenate([sizes, sizes], axis=1)
+
+
+def squared(boxes: np.ndarray) -> np.ndarray:
+    """The square around each box's middle with the box's longer side."""
+    sizes = boxes[:, 2:4] - boxes[:, 0:2]
+    side = sizes.max(axis=1, keepdims=True)
+    corner = boxes[:, 0:2] + (sizes - side) * np.float32(0.5)
+    return np.concatenate([corner, corner + side], axis=1)
+
+
+def _ends(boxes: np.ndarray, inclusive: bool) -> np.ndarray:
+    """(4, N) float32 rows x1 y1 x2 y2; the last two count the last pixel in when `inclusive`."""
+    ends = np.array(boxes, np.float32).reshape(-1, 4).T.copy()
+    ends[2:] += np.float32(inclusive)
+    return ends

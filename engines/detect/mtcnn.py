@@ -1,0 +1,135 @@
+"""MTCNN (Zhang et al. 2016): three networks, each looking closer at what the one before let through.
+
+PNet scans the picture at all scales, in one run over one packed blob; RNet judges its candidates at
+24x24, ONet the rest at 48x48 and adds landmarks. Rules and constants are the original's, as
+kpzhang93's demo and facenet-pytorch have them; new are the packing, one run for each network, and
+the caps, which bound the time that a crowd can take: the best scores go first.
+"""
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+from engines.backends.network import Network
+from engines.detect.boxes import SMALLER, regress, squared, suppress
+from engines.detect.detector import Detector, Faces
+from engines.sampling import cpu as sampling
+from engines.sampling.layout import CELL, STRIDE, Layout, layout
+from errors import UsageError
+from settings import AUTO, Settings
+
+WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
+ACROSS_SCALES = 0.7
+AFTER_RNET = 0.7
+AFTER_ONET = 0.7  # of the smaller box
+RNET_SIZE, ONET_SIZE = 24, 48
+THRESHOLD = 0.7  # of ONet's score
+
+
+class Mtcnn(Detector):
+    """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
+    most candidates that go into RNet and ONet. Not for two threads at once (buffers are reused)."""
+
+    def __init__(self, pnet: Network, rnet: Network, onet: Network, min_face: int = 40,
+                 thresholds: Sequence[float] = (0.6, 0.7, 0.7), factor: float = 0.709,
+                 rnet_cap: int = 256, onet_cap: int = 64) -> None:
+        self._pnet, self._rnet, self._onet = pnet, rnet, onet
+        self._min_face, self._factor = min_face, factor
+        self._thresholds = tuple(np.float32(one) for one in thresholds)
+        self._rnet_cap, self._onet_cap = rnet_cap, onet_cap
+        self._blob = None  # type: Optional[np.ndarray]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Mtcnn":
+        """The networks of the catalogue's mtcnn, made ready if need be, with config.yaml's settings."""
+        from engines.backends.choose import open_network
+        from engines.build import ensure
+
+        files = ensure("mtcnn", settings)
+        networks = [open_network(files[role], settings) for role in ("pnet", "rnet", "onet")]
+        own, detector = settings.mtcnn, settings.detector
+        last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
+        return cls(networks[0], networks[1], networks[2], detector.min_face,
+                   (own.pnet_threshold, own.rnet_threshold, last), own.factor, own.rnet_cap, own.onet_cap)
+
+    def detect(self, image: np.ndarray) -> Faces:
+        """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
+
+        Raises UsageError for an array that is no such picture.
+        """
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UsageError("a picture is {}, but must be BGR, uint8 with shape (height, width, 3).".format(_what(image)))
+        plan = layout(image.shape[0], image.shape[1], self._min_face, self._factor)
+        if not plan.levels:
+            return Faces.none()
+        candidates = self._propose(image, plan)
+        candidates = self._refine(image, candidates)
+        return self._finish(image, candidates)
+
+    def close(self) -> None:
+        for network in (self._pnet, self._rnet, self._onet):
+            network.close()
+
+    def _propose(self, image: np.ndarray, plan: Layout) -> np.ndarray:
+        """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
+        shape = (1, 3, plan.height, plan.width)
+        if self._blob is None or self._blob.shape != shape:
+            self._blob = np.empty(shape, np.float32)
+        sampling.pyramid(image, plan, self._blob)
+        found = self._pnet.run({"input": self._blob})
+        boxes, scores, offsets, levels = decode(plan, found["probability"][0, 1], found["regression"][0],
+                                                self._thresholds[0])
+        apart = boxes + (levels * np.float32(2 * max(image.shape)))[:, None]  # one suppression for all scales
+        keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
+        keep = keep[suppress(boxes[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
+        return squared(regress(boxes[keep], offsets[keep], inclusive=False))
+
+    def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
+        boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
+        scores = found["probability"][:, 1]
+        passed = np.flatnonzero(scores > self._thresholds[1])
+        boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
+        keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[:self._onet_cap]
+        return squared(regress(boxes[keep], offsets[keep]))
+
+    def _finish(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
+        """ONet: the faces, best score first."""
+        boxes, found = _look(self._onet, image, boxes, ONET_SIZE)
+        scores = found["probability"][:, 1]
+        passed = np.flatnonzero(scores > self._thresholds[2])
+        boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
+        points = found["landmarks"][passed].reshape(-1, 2, 5).transpose(0, 2, 1)  # x1..x5 y1..y5 -> (N, 5, 2)
+        sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
+        landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
+        boxes = regress(boxes, offsets)
+        keep = suppress(boxes, scores, AFTER_ONET, SMALLER, inclusive=True)
+        return Faces(boxes[keep], scores[keep], np.ascontiguousarray(landmarks[keep]))
+
+
+def decode(plan: Layout, scores: np.ndarray, offsets: np.ndarray,
+           threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cells of PNet's map that pass: boxes (N, 4), scores (N,), offsets (N, 4), level of each (N,).
+
+    scores (h, w) and offsets (4, h, w) are PNet's. Boxes are whole pixels of the picture, counted
+    from 1 as in the Matlab original: a cell at (x, y) sees (2x + 1 .. 2x + 12) / scale.
+    """
+    picked = np.flatnonzero(scores.ravel() >= threshold)
+    levels = plan.cells.ravel()[picked]
+    picked, levels = picked[levels >= 0], levels[levels >= 0]
+    rows, columns = np.divmod(picked, scores.shape[1])
+    corner = np.stack([columns * STRIDE - plan.lefts[levels], rows * STRIDE - plan.tops[levels]], axis=1)
+    scale = plan.scales[levels][:, None]
+    boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale).astype(np.float32)
+    return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
+
+
+def _look(network: Network, image: np.ndarray, boxes: np.ndarray, size: int) -> Tuple[np.ndarray, Dict[str, Any]]:
+    """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
+    whole = np.fix(boxes)
+    return boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
+
+
+def _what(image: Any) -> str:
+    if not isinstance(image, np.ndarray):
+        return type(image).__name__
+    return "{} with shape {}".format(image.dtype, image.shape)
