@@ -20,7 +20,7 @@ class CutDetector:
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
-        self._before = None  # type: Optional[np.ndarray]
+        self._before: Optional[np.ndarray] = None
 
     def __call__(self, image: np.ndarray) -> bool:
         """True where BGR `image` (H, W, 3) uint8 differs by more than the threshold from the one

@@ -30,7 +30,7 @@ CLOSE_S = 0.15  # longest wait for a camera to be released: a key is answered wi
 class Capture(abc.ABC):
     """An open camera, used by one thread. Blocking is its right."""
 
-    fps = None  # type: Optional[float]
+    fps: Optional[float] = None
 
     @abc.abstractmethod
     def read(self) -> Optional[np.ndarray]:
@@ -48,7 +48,7 @@ class _Reader(threading.Thread):
         super().__init__(name="capture-{}".format(number), daemon=True)
         self.source, self.number = source, number
         self.since = now
-        self.arrived = None  # type: Optional[float]
+        self.arrived: Optional[float] = None
         self.reason = "the connection was lost"
 
     def run(self) -> None:
@@ -84,17 +84,17 @@ class NewestSource(Source):
         self._name, self._stall, self._clock = name, stall, clock
         self._rotate, self._mirror = rotate, mirror
         self._changed = threading.Condition()  # guards all below
-        self._slot = None  # type: Optional[Frame]  # newest picture, not yet handed out
+        self._slot: Optional[Frame] = None  # newest picture, not yet handed out
         self._count = 0  # pictures taken so far
-        self._first = None  # type: Optional[float]  # clock of the first picture
-        self._fingerprint = None  # type: Optional[int]
+        self._first: Optional[float] = None  # clock of the first picture
+        self._fingerprint: Optional[int] = None
         self._reopened = False  # the next picture comes from another capture
         self._cut = CutDetector()
         self._attempts = 0  # since the last new picture
         self._number = 0
-        self._given_up = None  # type: Optional[_Reader]
+        self._given_up: Optional[_Reader] = None
         self._due = 0.0  # clock of the next attempt
-        self._reader = self._start(clock())  # type: Optional[_Reader]
+        self._reader: Optional[_Reader] = self._start(clock())
 
     def read(self) -> Optional[Frame]:
         with self._changed:

@@ -103,7 +103,7 @@ class OpenCVCapture(Capture):
             raise SourceError("it cannot be opened")
         if stream.camera:
             # MJPG: over USB 2 raw pictures of 1280x720 come at 10 a second at most.
-            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+            self._capture.set(cv2.CAP_PROP_FOURCC, int.from_bytes(b"MJPG", "little"))
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
             self._capture.set(cv2.CAP_PROP_FPS, fps)
@@ -154,15 +154,15 @@ class FileSource(Source):
         self.live, self._clock = realtime, clock
         self._capture = cv2.VideoCapture(path, _ffmpeg())
         frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if self._capture.isOpened() else 0
-        ok, self._first = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not ok:
+        self._first: Optional[np.ndarray] = self._capture.read()[1] if self._capture.isOpened() else None
+        if self._first is None:
             self._capture.release()
             raise SourceError("{}: is not a video that OpenCV can read.".format(path))
         self.fps = _sane_rate(self._capture)
         self.frames = int(frames) if frames >= 1 else None
-        self._start = None  # type: Optional[float]  # clock of time 0, with realtime
+        self._start: Optional[float] = None  # clock of time 0, with realtime
         self._changed = threading.Condition()  # guards all below
-        self._queue = deque()  # type: Deque[Frame]
+        self._queue: Deque[Frame] = deque()
         self._ended = False
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()

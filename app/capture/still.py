@@ -15,9 +15,10 @@ from app.capture.source import Frame, Source
 from app.capture.upright import upright
 from errors import SourceError
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pnm .jp2 .avif .heic .heif".split()
-)
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pnm", ".jp2", ".avif", ".heic", ".heif",
+)  # fmt: skip
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 
 
@@ -62,6 +63,7 @@ class StillSource(Source):
     """`path` is a picture or a folder. A picture that cannot be read raises SourceError at once, an
     empty folder too; in a folder a broken picture is skipped with one line on stderr."""
 
+    still = True
     fps = 1.0
 
     def __init__(self, path: Path, rotate: int = 0, mirror: bool = False) -> None:
