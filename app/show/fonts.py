@@ -22,8 +22,7 @@ BASIC_LAYOUT = 0  # ImageFont.Layout.BASIC, by its number: Pillow 8.4 names it o
 PROBE_SIZE = 24  # pixels: large enough for every glyph to differ from the box of a missing one
 ABSENT = "\uffff"  # no character at all, in no font: what is drawn for it is drawn for every missing glyph
 PACKAGED = (("font_roboto", "files/Roboto-Medium.ttf"), ("pygame", "freesansbold.ttf"))
-FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")
-FOLDERS += ("/System/Library/Fonts",)
+FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 SUFFIXES = (".ttf", ".otf", ".ttc")
 PREFERRED = ("notosanscjk", "notosans", "dejavusans", "sans")  # plain and upright first
 AVOIDED = ("mono", "italic", "oblique", "serif", "thin", "light", "condensed", "emoji", "math")
@@ -35,8 +34,8 @@ class Typeface:
 
     def __init__(self, font: str = AUTO, say: Callable[[str], None] = print) -> None:
         self._say = say
-        self._fonts = {}  # type: Dict[Tuple[str, int], ImageFont.FreeTypeFont]
-        self._font_of = {}  # type: Dict[str, str]  # character -> file
+        self._fonts: Dict[Tuple[str, int], ImageFont.FreeTypeFont] = {}
+        self._font_of: Dict[str, str] = {}  # character -> file
         self._chain = self._packaged()
         if font != AUTO:
             try:
@@ -100,7 +99,7 @@ class Typeface:
 
     def _runs(self, text: str, size: int) -> List[Tuple[str, ImageFont.FreeTypeFont]]:
         """`text` in pieces that one font draws."""
-        pieces = []  # type: List[Tuple[str, str]]
+        pieces: List[Tuple[str, str]] = []
         for character in text:
             path = self._font_of.get(character) or self._find(character)
             if pieces and pieces[-1][1] == path:
@@ -118,9 +117,8 @@ class Typeface:
             else:
                 path = self._chain[0]
                 self._say(
-                    "No font here has '{}' (U+{:04X}{}): name a font file that has it in show.font, or install one.".format(
-                        character, ord(character), _named(character)
-                    )
+                    "No font here has '{}' (U+{:04X}{}): name a font file that has it in show.font, "
+                    "or install one.".format(character, ord(character), _named(character))
                 )
         self._font_of[character] = path
         return path
@@ -173,7 +171,8 @@ def system_fonts(character: str = "") -> List[str]:
 def plain(text: str) -> str:
     """`text` on one line: composed letters (a font has those), no control characters."""
     composed = unicodedata.normalize("NFC", text)
-    return "".join(" " if c.isspace() else c for c in composed if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
+    spaced = (" " if character.isspace() else character for character in composed)
+    return "".join(character for character in spaced if unicodedata.category(character) not in ("Cc", "Cf"))
 
 
 def _plainness(path: str) -> Tuple[int, int, str]:
@@ -188,5 +187,5 @@ def _pixels(font: ImageFont.FreeTypeFont, character: str) -> Tuple[Tuple[int, in
 
 
 def _named(character: str) -> str:
-    name = unicodedata.name(character, "")  # type: Optional[str]
+    name: Optional[str] = unicodedata.name(character, "")
     return ", " + name.lower() if name else ""

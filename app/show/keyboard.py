@@ -37,7 +37,7 @@ class KeyDecoder:
 
     def events(self, typing: bool) -> List[Event]:
         """The events up to and with the next key that may change the meaning of those behind it."""
-        found = []  # type: List[Event]
+        found: List[Event] = []
         while self._pending:
             event = self._next(typing)
             if event is None:

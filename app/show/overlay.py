@@ -62,7 +62,7 @@ class Overlay:
         margin = theme.scaled(theme.MARGIN, scale)
         for label in scene.labels:
             draw_box(picture, label, scale)
-        pasted = []  # type: List[Tuple[Sprite, int, int]]
+        pasted: List[Tuple[Sprite, int, int]] = []
         top = 0
         if scene.banner:
             banner = self._banner(scene.banner, width, scale)
@@ -147,7 +147,7 @@ class Overlay:
         """Each key as a key cap, and what it does behind it."""
         size = theme.font_size(theme.SMALL, scale)
         pad, gap = theme.scaled(7, scale), theme.scaled(16, scale)
-        pieces = []
+        pieces: List[Tuple[int, np.ndarray, np.ndarray]] = []
         across = gap
         for entry in hint.split("  "):
             key, _, meaning = entry.strip().partition(" ")
@@ -162,7 +162,8 @@ class Overlay:
         canvas.lay(rounded(across, down, down / 2), theme.INK, opacity=0.66)
         for x, cap, does in pieces:
             cap_width, cap_height = cap.shape[1] + 2 * pad, cap.shape[0] + theme.scaled(3, scale)
-            canvas.lay(rounded(cap_width, cap_height, theme.scaled(5, scale)), theme.PAPER, x, (down - cap_height) // 2, 0.9)
+            keycap = rounded(cap_width, cap_height, theme.scaled(5, scale))
+            canvas.lay(keycap, theme.PAPER, x, (down - cap_height) // 2, opacity=0.9)
             canvas.lay(cap, theme.INK, x + pad, (down - cap.shape[0]) // 2)
             canvas.lay(does, theme.PAPER, x + cap_width + pad, (down - does.shape[0]) // 2)
         return canvas.sprite()
@@ -185,7 +186,7 @@ def draw_box(picture: np.ndarray, label: Label, scale: float) -> None:
     if not np.all(np.isfinite(label.box)):
         return
     limit = 4 * max(picture.shape[:2])  # OpenCV draws in 16-bit coordinates
-    x1, y1, x2, y2 = [int(round(min(max(float(value), -limit), limit))) for value in label.box]
+    x1, y1, x2, y2 = [round(min(max(float(value), -limit), limit)) for value in label.box]
     colour = theme.STATES[label.state]
     thin, thick = theme.scaled(2, scale), theme.scaled(4, scale)
     arm = max(min(x2 - x1, y2 - y1) // 4, thick)
@@ -205,7 +206,8 @@ def draw_box(picture: np.ndarray, label: Label, scale: float) -> None:
 def draw_corners(picture: np.ndarray, box: Box, arm: int, colour: theme.Colour, thickness: int) -> None:
     for x, along in ((box[0], arm), (box[2], -arm)):
         for y, down in ((box[1], arm), (box[3], -arm)):
-            cv2.polylines(picture, [np.array([[x + along, y], [x, y], [x, y + down]], np.int32)], False, colour, thickness)
+            corner = np.array([[x + along, y], [x, y], [x, y + down]], np.int32)
+            cv2.polylines(picture, [corner], False, colour, thickness)
 
 
 def free_place(
@@ -220,9 +222,13 @@ def free_place(
     above, below, inside = int(box[1]) - gap - height, int(box[3]) + gap, int(box[1]) + gap
     within = [y for y in (above, below, inside, above - height - gap) if room[1] <= y <= room[3] - height]
     for y in within:
-        if not any(x < right and left < x + width and y < bottom and top < y + height for left, top, right, bottom in taken):
+        if not any(touches((x, y, x + width, y + height), other) for other in taken):
             return x, y
     return x, within[0] if within else int(min(max(above, room[1]), max(room[3] - height, room[1])))
+
+
+def touches(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def split_number(text: str) -> Tuple[str, str]:

@@ -50,7 +50,7 @@ class PanelPainter:
         margin = theme.scaled(theme.MARGIN, scale)
         strip = width < NARROW * WIDTH * scale
         across = width - 2 * margin if strip else theme.scaled(WIDTH, scale)
-        progress = None if panel.progress is None else int(round(100 * min(max(panel.progress, 0.0), 1.0)))
+        progress = None if panel.progress is None else round(100 * min(max(panel.progress, 0.0), 1.0))
         shown = list(panel.chips)[-MOST_CHIPS:]
         card = self._card(panel.title, tuple(panel.lines), panel.field, progress, len(shown), across, scale)
         x = margin if strip or side == "left" else width - margin - across
@@ -74,7 +74,7 @@ class PanelPainter:
         inner = width - 2 * pad
         step = inner // MOST_CHIPS
         chip = min(theme.scaled(CHIP, scale), step - max(step // 12, 1))
-        rows = []  # type: List[Tuple[str, Any, int]]  # kind, mask or value, height
+        rows: List[Tuple[str, Any, int]] = []  # kind, mask or value, height
         head = theme.font_size(theme.TITLE, scale)
         rows += [("title", self._face.mask(line, head), 0) for line in self._face.wrapped(title, head, inner)]
         if field is not None:

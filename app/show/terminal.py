@@ -15,8 +15,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from app.show.output import Event
 from app.show.keyboard import KeyDecoder
+from app.show.output import Event
 
 try:
     import termios
@@ -32,15 +32,15 @@ class Terminal:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._decoder = KeyDecoder(clock)
-        self._input = _descriptor(sys.stdin)  # type: Optional[int]
+        self._input: Optional[int] = _descriptor(sys.stdin)
         self._is_tty = self._input is not None and termios is not None and os.isatty(self._input)
-        self._sane = None  # type: Optional[List[Any]]  # the terminal's own attributes, while they are changed
-        self._guard = None  # type: Optional[Guard]
+        self._sane: Optional[List[Any]] = None  # the terminal's own attributes, while they are changed
+        self._guard: Optional[Guard] = None
         self._hung_up = False
         self._typing = False
         self._echoed = ""
-        self._said = None  # type: Optional[str]
-        self._handlers = {}  # type: Dict[int, Any]
+        self._said: Optional[str] = None
+        self._handlers: Dict[int, Any] = {}
         if self._is_tty:
             self._enter()
             atexit.register(self.close)
@@ -183,7 +183,7 @@ class Terminal:
     def _catch_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        wanted = {name: self._on_ending for name in ENDING}  # type: Dict[str, Callable[[int, Any], None]]
+        wanted: Dict[str, Callable[[int, Any], None]] = dict.fromkeys(ENDING, self._on_ending)
         wanted.update(SIGTSTP=self._on_stop, SIGHUP=self._on_hang_up)
         for name, handler in wanted.items():
             number = getattr(signal, name)
@@ -216,7 +216,7 @@ class Guard:
     SCRIPT = 'while read -r now <&3; do state=$now; done; [ "$state" = 1 ] && stty "$0"'
 
     def __init__(self, descriptor: int) -> None:
-        self._pipe = None  # type: Optional[int]
+        self._pipe: Optional[int] = None
         reading, writing = os.pipe()
         try:
             sane = subprocess.check_output(["stty", "-g"], stdin=descriptor, stderr=subprocess.DEVNULL)

@@ -13,7 +13,7 @@ GREEN = (104, 214, 74)
 AMBER = (48, 184, 255)
 BLUE = (255, 168, 76)
 RED = (62, 52, 206)
-STATES = {"known": GREEN, "unknown": AMBER, "pending": PAPER, "chosen": BLUE}  # type: Dict[str, Colour]
+STATES: Dict[str, Colour] = {"known": GREEN, "unknown": AMBER, "pending": PAPER, "chosen": BLUE}
 
 TEXT = 20
 SMALL = 16
@@ -29,8 +29,8 @@ def scale_of(height: int) -> float:
 
 
 def scaled(size: float, scale: float) -> int:
-    return max(int(round(size * scale)), 1)
+    return max(round(size * scale), 1)
 
 
 def font_size(size: float, scale: float) -> int:
-    return max(int(round(size * scale)), SMALLEST)
+    return max(round(size * scale), SMALLEST)

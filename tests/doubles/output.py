@@ -1,5 +1,5 @@
 """An Output that keeps what it was shown and plays scripted keys: for tests and for users' scripts."""
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -14,16 +14,16 @@ class RecordingOutput(Output):
     `shown` counts all of them, `said` the lines, `text_inputs` each call of text_input in its order.
     """
 
-    def __init__(self, script: Dict[int, Sequence[Event]] = {}, draws: bool = True, keep: int = 0) -> None:
+    def __init__(self, script: Optional[Dict[int, Sequence[Event]]] = None, draws: bool = True, keep: int = 0) -> None:
         self.draws = draws
-        self.pictures = []  # type: List[np.ndarray]
+        self.pictures: List[np.ndarray] = []
         self.shown = 0
-        self.said = []  # type: List[str]
-        self.text_inputs = []  # type: List[bool]
+        self.said: List[str] = []
+        self.text_inputs: List[bool] = []
         self.fullscreen = False
         self.closed = False
         self._keep = keep
-        self._script = {count: list(events) for count, events in script.items()}
+        self._script = {count: list(events) for count, events in (script or {}).items()}
 
     def show(self, picture: np.ndarray) -> None:
         self.shown += 1
