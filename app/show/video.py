@@ -5,12 +5,13 @@ name itself always plays and an older recording is lost only to a complete new o
 """
 import os
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
 
 from app.show.headless import HeadlessOutput
+from app.show.letterbox import letterbox, resized
 from errors import KioskError
 
 CODECS = {".mp4": ("mp4v", "avc1"), ".avi": ("XVID", "MJPG"), ".mkv": ("mp4v", "XVID", "MJPG")}  # the first there is
@@ -61,7 +62,7 @@ class VideoOutput(HeadlessOutput):
 
     def _opened(self) -> cv2.VideoWriter:
         for codec in CODECS[self._path.suffix.lower()]:
-            writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*codec), self._fps, self._size)
+            writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self._fps, self._size)
             if writer.isOpened():
                 return writer
         raise KioskError(
@@ -73,9 +74,7 @@ class VideoOutput(HeadlessOutput):
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """`picture` (H, W, 3) as large as it can be inside `width` x `height`, black around it."""
-    share = min(width / picture.shape[1], height / picture.shape[0])
-    inner = (max(round(picture.shape[1] * share), 1), max(round(picture.shape[0] * share), 1))
+    x, y, inner_width, inner_height = letterbox(picture.shape[1], picture.shape[0], width, height)
     canvas = np.zeros((height, width, 3), np.uint8)
-    x, y = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[y : y + inner[1], x : x + inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
+    canvas[y : y + inner_height, x : x + inner_width] = resized(picture, inner_width, inner_height)
     return canvas

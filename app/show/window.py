@@ -10,9 +10,9 @@ import os
 import threading
 from typing import Any, List, Optional, Tuple
 
-import cv2
 import numpy as np
 
+from app.show.letterbox import Place, letterbox, resized
 from app.show.output import Event, Output
 from errors import KioskError
 
@@ -34,7 +34,7 @@ class WindowOutput(Output):
         self._typing = False
         self._pump: Optional[threading.Thread] = None
         self._events: List[Tuple[Any, bool]] = []  # SDL's, not handed out yet, and whether text input was on
-        self._place = (0, 0, 0, 0)  # x, y, width, height of the picture inside the window
+        self._place: Place = (0, 0, 0, 0)  # of the picture inside the window
         self._window_size = (0, 0)
         self._picture_size = (0, 0)
         self._fullscreen = fullscreen
@@ -54,10 +54,8 @@ class WindowOutput(Output):
             if (place, surface.get_size()) != (self._place, self._window_size):
                 surface.fill((0, 0, 0))
                 self._place, self._window_size = place, surface.get_size()
-            if place[2:] != (width, height):
-                shrinks = place[2] < width
-                picture = cv2.resize(picture, place[2:], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-            pixels = self._pygame.image.frombuffer(np.ascontiguousarray(picture), place[2:], "BGR")
+            shown = np.ascontiguousarray(resized(picture, place[2], place[3]))
+            pixels = self._pygame.image.frombuffer(shown, place[2:], "BGR")
             surface.blit(pixels, place[:2])
             self._pygame.display.flip()
 
@@ -200,13 +198,6 @@ class WindowOutput(Output):
                 if self._open:
                     self._pygame.event.pump()
             threading.Event().wait(PUMP_S)
-
-
-def letterbox(width: int, height: int, window_width: int, window_height: int) -> Tuple[int, int, int, int]:
-    """Where a picture lies in a window, as large as it can with its aspect: x, y, width, height."""
-    share = min(window_width / width, window_height / height)
-    shown_width, shown_height = max(round(width * share), 1), max(round(height * share), 1)
-    return (window_width - shown_width) // 2, (window_height - shown_height) // 2, shown_width, shown_height
 
 
 def _import_pygame() -> Any:
