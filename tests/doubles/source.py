@@ -53,9 +53,8 @@ class Clock:
 class FakeCamera:
     """The camera itself; `open` is what a driver offers and what NewestSource is given.
 
-    Pictures come when `send` is called and go to the newest open capture. `unplug` ends reads and
-    refuses opens until `plug`; while `stuck` is set the reads that are under way, and their
-    captures' late pictures, hang until `let_go`; `refuse` hangs opens as a frozen server does.
+    A read hangs, as a frozen camera's does, until `send` gives its capture a picture (also one that
+    was given up long ago) or `unplug` ends it; opens are refused until `plug`.
     """
 
     def __init__(self) -> None:
