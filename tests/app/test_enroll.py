@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -5,8 +6,10 @@ from app.enroll import ALIKE, HESITATION_S, NO_FACE, STRANGER, Enrollment, Sampl
 from app.show.advice import TEXTS
 from app.show.output import Event
 from engines.quality import REASONS
+from engines.recognizer import Recognizer
 from gallery.match import Match
-from settings import Enroll
+from settings import Enroll, load
+from tests import ROOT, shared
 
 THRESHOLD = 0.4
 DIMENSIONS = 128
@@ -397,3 +400,65 @@ def test_same_looks_same_panels():
         return texts
 
     assert play() == play()
+
+
+# -- real faces ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    with Recognizer.from_settings(load(ROOT / "config.yaml")) as recognizer:
+        yield recognizer
+
+
+def looks_at(recognizer, image):
+    """The largest face of a picture as the loop offers it: sample, size."""
+    faces = recognizer.detect(image)
+    size = (faces.boxes[:, 2:] - faces.boxes[:, :2]).min(axis=1)
+    one = faces.take(np.array([size.argmax()]))
+    chips = recognizer.chips(image, one.landmarks)
+    quality = recognizer.quality(image, one, chips)[0]
+    sample = Sample(recognizer.embed_chips(chips)[0], chips[0], quality.score, quality.reason)
+    return sample, float(size.max())
+
+
+def clip_pictures(path, step_s):
+    clip = cv2.VideoCapture(str(path))
+    rate, index = clip.get(cv2.CAP_PROP_FPS), 0
+    while True:
+        found, image = clip.read()
+        if not found:
+            return
+        if index % max(round(rate * step_s), 1) == 0:
+            yield index / rate, image
+        index += 1
+
+
+def test_somebody_who_moves_is_enrolled_within_seconds_and_a_stranger_kept_out(recognizer):
+    stranger, size = looks_at(recognizer, cv2.imread(str(shared("video/friends_gallery/ross.jpg"))))
+    enrollment = Enrollment(Enroll(), recognizer.threshold, 1, 0.0)
+    for time, image in clip_pictures(shared("video/single.mp4"), 0.1):
+        sample, face_size = looks_at(recognizer, image)
+        enrollment.offer(time, sample, None, face_size)
+        if enrollment.state == "ready":
+            break
+        enrollment.offer(time, stranger, None, size)
+        assert STRANGER in enrollment.panel().lines[0]
+    assert enrollment.state == "ready" and time < 5.0
+    enrollment.event(Event("text", "Anna"))
+    enrollment.event(Event("key", "enter"))
+    alike = enrollment.result.embeddings @ enrollment.result.embeddings.T
+    others = alike[~np.eye(len(alike), dtype=bool)]
+    assert others.max() <= Enroll().max_similarity and others.min() >= recognizer.threshold
+    assert (enrollment.result.embeddings @ stranger.embedding).max() < recognizer.threshold
+
+
+def test_a_photo_held_still_is_never_enrolled(recognizer):
+    image = cv2.imread(str(shared("video/friends_gallery/rachel.jpg")))
+    enrollment = Enrollment(Enroll(timeout=5), recognizer.threshold, 1, 0.0)
+    random = np.random.RandomState(0)
+    for step in range(15):
+        noise = random.randint(-4, 5, image.shape)  # of a camera
+        looked = looks_at(recognizer, np.clip(image + noise, 0, 255).astype(np.uint8))
+        enrollment.offer(0.5 * step, looked[0], None, looked[1])
+    assert enrollment.state == "collecting" and "all pictures are alike" in enrollment.panel().lines[0]
