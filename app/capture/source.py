@@ -18,7 +18,7 @@ class Frame(NamedTuple):
     position, the capture clock when live); `cut` is True where the scene changed at once."""
 
     image: np.ndarray
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's own index() gives way to the name that all use
     time: float
     cut: bool = False
     format: str = "bgr8"

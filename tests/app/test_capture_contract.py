@@ -73,7 +73,7 @@ def play(source):
 def test_frames_are_whole_numbered_and_timed(source):
     assert isinstance(source, Source) and not source.finished and source.dropped == 0
     frames = play(source)
-    assert frames and frames[0].time == 0.0 or source.live
+    assert frames and (frames[0].time == 0.0 or source.live)
     for frame in frames:
         assert frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8 and frame.format == "bgr8"
         assert isinstance(frame.cut, bool) and isinstance(frame.time, float)
@@ -86,7 +86,7 @@ def test_frames_are_whole_numbered_and_timed(source):
 
 def test_a_frame_is_not_overwritten_by_the_next_one(source):
     frames = play(source)
-    assert [int(round((frame.image.mean() - 10) / 4)) for frame in frames] == [frame.index for frame in frames]
+    assert [round((float(frame.image.mean()) - 10) / 4) for frame in frames] == [frame.index for frame in frames]
 
 
 def test_the_end_is_the_end(source):

@@ -41,7 +41,7 @@ def frames_of(source):
 
 
 def number_of(frame):
-    return int(round(frame.image.mean() / 5))
+    return round(float(frame.image.mean()) / 5)
 
 
 def test_a_file_gives_every_frame_once_in_order_with_its_position(clip):

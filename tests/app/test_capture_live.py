@@ -58,8 +58,9 @@ def clock() -> Clock:
 
 @pytest.fixture()
 def source(camera, clock) -> Iterator[NewestSource]:
-    with NewestSource(camera.open, "camera rtsp://porch", STALL, clock=clock) as made:
-        yield made
+    made = NewestSource(camera.open, "camera rtsp://porch", STALL, clock=clock)
+    yield made
+    made.close()
 
 
 def test_only_the_newest_picture_is_handed_out(camera, source):

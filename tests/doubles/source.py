@@ -21,7 +21,7 @@ class FrameList(Source):
         self._images = list(images)
         self._cut = CutDetector()
         self._index = 0
-        self.fps = fps
+        self._rate = self.fps = fps
         self.frames = len(self._images)
 
     def read(self) -> Optional[Frame]:
@@ -29,7 +29,7 @@ class FrameList(Source):
             self.finished = True
             return None
         image = self._images[self._index]
-        frame = Frame(image, self._index, self._index / self.fps, self._cut(image))
+        frame = Frame(image, self._index, self._index / self._rate, self._cut(image))
         self._index += 1
         return frame
 
@@ -58,7 +58,7 @@ class FakeCamera:
     """
 
     def __init__(self) -> None:
-        self.captures: List["FakeCapture"] = []
+        self.captures: List[FakeCapture] = []
         self.plugged = True
         self.changed = threading.Condition()
         self.opening: Optional[Callable[[], None]] = None  # called in each open: raise, or wait
