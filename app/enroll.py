@@ -10,11 +10,12 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from app.names import MAX_LENGTH, clean_name, typed, without_last
+from app.names import clean_name, typed, without_last
 from app.show.advice import advice
 from app.show.output import Event
 from app.show.overlay import Panel
 from gallery.match import Match
+from gallery.records import NAME_LENGTH
 from settings import Enroll
 
 VARIETY = 2  # different pictures that a set holds at least, also after the timeout
@@ -50,9 +51,9 @@ class Enrollment:
 
     `settings` are those under `enroll`; `threshold` is the lowest cosine similarity of one person's
     pictures; `track_id` the face that was chosen (the loop may set another when the tracker lost
-    it: who does not look like the pictures kept so far is refused anyway). `known(name, embeddings)`
-    gives the similarity of the person who has that name already to `embeddings` (K, D), or None
-    when nobody has it.
+    it: who does not look like the pictures kept so far is refused anyway). `known(name, embedding)`
+    gives the similarity of the person who has that name already to an embedding (D,), or None when
+    nobody has it: `Gallery.similarity_to`.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class Enrollment:
             return
         if event.kind == "text":
             self._rename(typed(self.name, event.value))
-            if len(self.name) >= MAX_LENGTH:
-                self._notice = "a name has at most {} characters".format(MAX_LENGTH)
+            if len(self.name) >= NAME_LENGTH:
+                self._notice = "a name has at most {} characters".format(NAME_LENGTH)
         elif event.kind == "key" and event.value == "backspace":
             self._rename(without_last(self.name))
         elif event.kind == "key" and event.value == "enter":
@@ -219,8 +220,8 @@ class Enrollment:
     def _doubts(self) -> List[str]:
         """What speaks against storing under this name, in the words of the panel."""
         name = clean_name(self.name)
-        embeddings = np.stack([one.embedding for one in self._kept])
-        own = self._known(name, embeddings) if self._known is not None else None
+        mean = np.mean([one.embedding for one in self._kept], axis=0)
+        own = self._known(name, mean / np.linalg.norm(mean)) if self._known is not None else None
         looks_like, similarity = self._looks_like()
         doubts = []
         if looks_like is not None and looks_like != name:

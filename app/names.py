@@ -6,19 +6,20 @@ taken in. Text is kept in NFC, the form in which equal names are equal strings.
 """
 import unicodedata
 
-MAX_LENGTH = 64  # characters of a name
+from gallery.records import NAME_BYTES, NAME_LENGTH
+
 JOINERS = "\u200c\u200d"  # part of the spelling in Persian and several Indian scripts, and of joined emoji
 _JOINER = "\u200d"
 
 
 def typed(name: str, text: str) -> str:
-    """`name` with `text` typed at its end: what a name cannot hold and what is over MAX_LENGTH is left out."""
+    """`name` with `text` typed at its end: what a name cannot hold and what is too long is left out."""
     for character in text:
         follows = character.isspace() or _extends(character)
         if not _allowed(character) or (follows and not name) or (character.isspace() and name.endswith(" ")):
             continue
         longer = unicodedata.normalize("NFC", name + (" " if character.isspace() else character))
-        if len(longer) > MAX_LENGTH:
+        if len(longer) > NAME_LENGTH or len(longer.encode()) > NAME_BYTES:
             break
         name = longer
     return name

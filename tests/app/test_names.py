@@ -2,7 +2,9 @@ import unicodedata
 
 import pytest
 
-from app.names import MAX_LENGTH, clean_name, typed, without_last
+from app.names import clean_name, typed, without_last
+from gallery import records
+from gallery.records import NAME_BYTES, NAME_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,7 @@ from app.names import MAX_LENGTH, clean_name, typed, without_last
 )
 def test_clean_name(text, name):
     assert clean_name(text) == name
+    assert not name or records.clean_name(name) == name  # the gallery takes it as it is
 
 
 def test_clean_name_is_at_its_goal_after_one_pass():
@@ -44,9 +47,14 @@ def test_clean_name_is_at_its_goal_after_one_pass():
 
 
 def test_length_counts_characters_after_composition():
-    assert clean_name("e\u0308" * 80) == "ë" * MAX_LENGTH
-    assert typed("x" * MAX_LENGTH, "y") == "x" * MAX_LENGTH
-    assert typed("x" * (MAX_LENGTH - 1) + "e", "\u0308") == "x" * (MAX_LENGTH - 1) + "ë"
+    assert clean_name("e\u0308" * 80) == "ë" * NAME_LENGTH
+    assert typed("x" * NAME_LENGTH, "y") == "x" * NAME_LENGTH
+    assert typed("x" * (NAME_LENGTH - 1) + "e", "\u0308") == "x" * (NAME_LENGTH - 1) + "ë"
+
+
+def test_a_name_fits_into_a_file_name():
+    name = clean_name("\U00020bb7" * 64)
+    assert name and len(name.encode()) <= NAME_BYTES and records.clean_name(name) == name
 
 
 def test_typing_keeps_one_space_at_the_end_for_the_next_word():
