@@ -20,10 +20,11 @@ engines/models/built; delete that folder to make it again.
 
 
 def parser() -> argparse.ArgumentParser:
+    style = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(
-        prog="build_engines.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="build_engines.py", description=__doc__, epilog=EXAMPLES, formatter_class=style
     )
-    made.add_argument("models", nargs="*", metavar="MODEL", help="names of the catalogue (default: those of config.yaml)")
+    made.add_argument("models", nargs="*", metavar="MODEL", help="of the catalogue (default: those of config.yaml)")
     made.add_argument("--models-dir", metavar="DIR", help="folder with model files, here or one folder down")
     made.add_argument("--config", default=None, metavar="FILE", help="settings (default: config.yaml beside this file)")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting for this run")
@@ -34,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        from engines import build  # after the arguments: --help needs no libraries
+        from engines import build, catalogue  # after the arguments: --help needs no libraries
 
         settings = load(options.config or __file__.replace("build_engines.py", "config.yaml"), options.set)
+        catalogue.entry(settings.detector.model, "detector", "detector.model")
+        catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
         for name in options.models or [settings.detector.model, settings.embedder.model]:
             files = build.ensure(name, settings, options.models_dir)
             print("{}: ready ({})".format(name, ", ".join(path.name for path in files.values())))

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
 
 from engines import catalogue, fetch
 from errors import ModelError, UsageError
@@ -39,9 +39,11 @@ def ensure(
     """
     say = progress or _say
     files = catalogue.files(name)
+    if models_dir:
+        _folders(models_dir, {})  # a wrong folder is said even where nothing is needed from it
     ready = {role: _ready(name, role, sources) for role, sources in files.items()}
     if not all(ready.values()):
-        folders = _folders(models_dir)
+        folders = _folders(models_dir, os.environ)
         with _lock():
             for role, sources in files.items():
                 ready[role] = _ready(name, role, sources) or _make(name, role, sources, folders, say)
@@ -119,10 +121,10 @@ def _find(name: str, sources: List[Source], folders: List[Path], say: fetch.Say)
                     return source, target
                 except ModelError as error:
                     failures.append(str(error))
-    raise ModelError("{}: {} is not on this machine{}; get it (SHA-256 {}) and name its folder with --models-dir.".format(
-        name, " or ".join(source["file"] for source in sources),
-        "".join(", and " + failure.rstrip(".") for failure in failures) or " and has no public address",
-        sources[0]["sha256"]))  # fmt: skip
+    wanted = " or ".join(source["file"] for source in sources)
+    tried = "".join("; " + failure.rstrip(".") for failure in failures) or "; it has no public address"
+    message = "{}: {} is not on this machine{}; get it (SHA-256 {}) and name its folder with --models-dir."
+    raise ModelError(message.format(name, wanted, tried, sources[0]["sha256"]))
 
 
 def _from_package(source: Source, target: Path, say: fetch.Say) -> None:
@@ -141,9 +143,9 @@ def _candidates(folder: Path, source: Source) -> List[Path]:
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
-def _folders(models_dir: Optional[Union[str, Path]]) -> List[Path]:
+def _folders(models_dir: Optional[Union[str, Path]], environment: Mapping[str, str]) -> List[Path]:
     """Where the user keeps models; raises UsageError for a folder that is not there."""
-    named = [("--models-dir", models_dir), ("KIOSK_MODELS", os.environ.get("KIOSK_MODELS"))]
+    named = [("--models-dir", models_dir), ("KIOSK_MODELS", environment.get("KIOSK_MODELS"))]
     folders = [(origin, Path(folder).expanduser()) for origin, folder in named if folder]
     for origin, folder in folders:
         if not folder.is_dir():

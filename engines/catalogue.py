@@ -3,7 +3,9 @@
 `engines/models/catalogue.yaml` is data; this module reads it. Detectors, embedders and the build
 ask here and nowhere else, so adding a model is adding an entry.
 """
+import copy
 import difflib
+import functools
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -16,8 +18,14 @@ MODELS = Path(__file__).parent / "models"
 
 def entries() -> Dict[str, Dict[str, Any]]:
     """Every entry by name."""
-    with (MODELS / "catalogue.yaml").open(encoding="utf-8") as file:
-        return yaml.safe_load(file)
+    path = MODELS / "catalogue.yaml"
+    return copy.deepcopy(_parsed(path, path.stat().st_mtime))
+
+
+@functools.lru_cache(maxsize=2)  # parsing takes 10 ms on a desktop, and several modules ask at start
+def _parsed(path: Path, modified: float) -> Dict[str, Dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def names(kind: str) -> List[str]:

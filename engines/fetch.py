@@ -105,7 +105,8 @@ def _complete(url: str, part: Path) -> None:
     for attempt in range(ATTEMPTS):
         before = part.stat().st_size if part.exists() else 0
         try:
-            return _continue(url, part, before)
+            _continue(url, part, before)
+            return
         except _Cut:
             after = part.stat().st_size if part.exists() else 0
             if attempt == ATTEMPTS - 1 or after <= before:

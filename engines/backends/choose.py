@@ -2,12 +2,13 @@
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Set
 
 from engines.backends.network import Network
 from errors import UsageError
 from settings import Settings
 
-_said = set()  # lines already printed in this process
+_said: Set[str] = set()  # lines already printed in this process
 
 
 def open_network(path: Path, settings: Settings) -> Network:

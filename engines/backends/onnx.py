@@ -1,7 +1,7 @@
 """Networks on the CPU through ONNX Runtime (1.10 on Python 3.6 to the newest)."""
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, Union
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class OnnxNetwork(Network):
 
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         self._check(feeds)
-        arrays = self._session.run(self._names, feeds)  # type: List[np.ndarray]
+        arrays = self._session.run(self._names, feeds)
         return dict(zip(self._names, arrays))
 
     def close(self) -> None:

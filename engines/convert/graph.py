@@ -19,10 +19,10 @@ class Graph:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.nodes = []  # type: List[Any]
-        self.weights = []  # type: List[Any]
-        self.inputs = []  # type: List[Any]
-        self.outputs = []  # type: List[Any]
+        self.nodes: List[Any] = []
+        self.weights: List[Any] = []
+        self.inputs: List[Any] = []
+        self.outputs: List[Any] = []
 
     def input(self, name: str, shape: Axes) -> str:
         self.inputs.append(_value(name, shape))

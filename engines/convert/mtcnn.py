@@ -12,7 +12,7 @@ x1..x5 y1..y5 in fractions of the box.
 """
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -51,15 +51,19 @@ def convert(source: Path, target: Path, role: str) -> None:
 
     Raises ModelError when the file is damaged or its tensors are not those of that network.
     """
-    plan = PLANS[role]
-    weights = _from_caffe(source) if source.suffix == ".caffemodel" else _from_torch(source)
-    _check(source, role, plan, weights)
-    _write(plan, role, weights).save(target)
+    try:
+        if source.suffix == ".caffemodel":
+            weights = from_caffe(caffe_file.read(source))
+        else:
+            weights = from_torch(torch_file.read(source))
+    except (ValueError, IndexError) as error:
+        raise ModelError("{}: is not the {} of MTCNN ({}).".format(source, role, error)) from error
+    graph(role, weights, str(source)).save(target)
 
 
-def _from_torch(source: Path) -> Weights:
+def from_torch(tensors: Weights) -> Weights:
     """The state dict, its first dense layer turned from the W, H, C flatten to C, H, W."""
-    weights = torch_file.read(source)
+    weights = dict(tensors)
     for name in [name for name in weights if name in ("dense4.weight", "dense5.weight")]:
         outputs, inputs = weights[name].shape
         old = weights[name].reshape(outputs, 3, 3, inputs // 9)
@@ -67,14 +71,13 @@ def _from_torch(source: Path) -> Weights:
     return weights
 
 
-def _from_caffe(source: Path) -> Weights:
+def from_caffe(layers: Dict[str, List[np.ndarray]]) -> Weights:
     """Caffe's networks see the picture with x and y swapped, so kernels and flatten are turned.
 
     One exception, measured: det1_relu.caffemodel (tensorrt_demos, MTCNN_FaceDetection_TensorRT) holds
     P-Net's kernels upright already, while det2_relu and det3_relu are as the authors' files.
     """
     weights = {}  # type: Weights
-    layers = caffe_file.read(source)
     upright = "scale1_1" in layers and "conv4-1" in layers
     first_dense = "conv5" if "conv6-1" in layers else "conv4"
     for layer, blobs in layers.items():
@@ -90,8 +93,7 @@ def _from_caffe(source: Path) -> Weights:
         else:
             name, kernel = name.replace("conv", "dense"), kernel.reshape(kernel.shape[-2:])
             if layer == first_dense:  # the convolution before it hands over C, W, H
-                outputs, inputs = kernel.shape
-                kernel = kernel.reshape(outputs, inputs // 9, 3, 3).transpose(0, 1, 3, 2).reshape(outputs, inputs)
+                kernel = kernel.reshape(len(kernel), -1, 3, 3).transpose(0, 1, 3, 2).reshape(kernel.shape)
         weights[name + ".weight"] = kernel
         weights[name + ".bias"] = blobs[1].reshape(-1)
     return weights
@@ -99,15 +101,15 @@ def _from_caffe(source: Path) -> Weights:
 
 def _shapes(plan: Plan) -> Dict[str, Tuple[int, ...]]:
     """Name and shape of every tensor that the plan asks for."""
-    layers = {"conv{}".format(i + 1): shape for i, shape in enumerate(plan.convolutions)}
+    layers = {"conv{}".format(number): shape for number, shape in enumerate(plan.convolutions, 1)}
     last = len(plan.convolutions) + 1
     width = plan.convolutions[-1][0]
     if plan.dense:
         layers["dense{}".format(last)] = plan.dense
         width = plan.dense[0]
     shapes = {}  # type: Dict[str, Tuple[int, ...]]
-    for number, (name, shape) in enumerate(layers.items()):
-        shapes["prelu{}.weight".format(number + 1)] = shape[:1]
+    for number, shape in enumerate(layers.values(), 1):
+        shapes["prelu{}.weight".format(number)] = shape[:1]
     for name, _, channels in plan.heads:
         layers[name] = (channels, width) if plan.dense else (channels, width, 1, 1)
     for name, shape in layers.items():
@@ -116,7 +118,7 @@ def _shapes(plan: Plan) -> Dict[str, Tuple[int, ...]]:
     return shapes
 
 
-def _check(source: Path, role: str, plan: Plan, weights: Weights) -> None:
+def _check(source: str, role: str, plan: Plan, weights: Weights) -> None:
     for name, shape in _shapes(plan).items():
         found = weights[name].shape if name in weights else None
         if found != shape:
@@ -125,34 +127,38 @@ def _check(source: Path, role: str, plan: Plan, weights: Weights) -> None:
                 "x".join(map(str, shape))))  # fmt: skip
 
 
-def _write(plan: Plan, role: str, weights: Weights) -> Graph:
-    def pair(name: str) -> List[np.ndarray]:
-        return [weights[name + ".weight"].astype(np.float32), weights[name + ".bias"].astype(np.float32)]
+def graph(role: str, weights: Weights, source: str) -> Graph:
+    """The weights in this module's layout as a graph; `source` is what an error calls them."""
+    plan = PLANS[role]
+    _check(source, role, plan, weights)
+
+    def pair(name: str) -> Tuple[np.ndarray, np.ndarray]:
+        return weights[name + ".weight"].astype(np.float32), weights[name + ".bias"].astype(np.float32)
 
     def prelu(value: str, number: int, axes: int) -> str:
         slope = weights["prelu{}.weight".format(number)].astype(np.float32)
-        name = graph.weight("prelu{}.slope".format(number), slope.reshape((-1,) + (1,) * (axes - 2)))
-        return graph.add("PRelu", [value, name], "prelu{}".format(number))
+        name = net.weight("prelu{}.slope".format(number), slope.reshape((-1,) + (1,) * (axes - 2)))
+        return net.add("PRelu", [value, name], "prelu{}".format(number))
 
-    graph = Graph("mtcnn_" + role)
-    value = graph.input("input", ["N", 3, plan.size or "H", plan.size or "W"])
+    net = Graph("mtcnn_" + role)
+    value = net.input("input", ["N", 3, plan.size or "H", plan.size or "W"])
     for number, pool in enumerate(plan.pools, 1):
-        value = prelu(graph.conv(value, "conv{}".format(number), *pair("conv{}".format(number))), number, 4)
+        value = prelu(net.conv(value, "conv{}".format(number), *pair("conv{}".format(number))), number, 4)
         if pool:
-            value = graph.add("MaxPool", [value], "pool{}".format(number), kernel_shape=[pool, pool],
+            value = net.add("MaxPool", [value], "pool{}".format(number), kernel_shape=[pool, pool],
                               strides=[2, 2], ceil_mode=1)  # fmt: skip
     if plan.dense:
         number = len(plan.pools) + 1
-        value = graph.add("Flatten", [value], "flatten", axis=1)
-        value = prelu(graph.dense(value, "dense{}".format(number), *pair("dense{}".format(number))), number, 2)
+        value = net.add("Flatten", [value], "flatten", axis=1)
+        value = prelu(net.dense(value, "dense{}".format(number), *pair("dense{}".format(number))), number, 2)
     for name, output, channels in plan.heads:
-        layer = graph.dense if plan.dense else graph.conv
+        layer: Callable[..., str] = net.dense if plan.dense else net.conv
         if output == "probability":
-            graph.add("Softmax", [layer(value, name, *pair(name))], "softmax", output, axis=1)
+            net.add("Softmax", [layer(value, name, *pair(name))], "softmax", output, axis=1)
         else:
             layer(value, name, *pair(name), output=output)
-        graph.output(output, _map(plan, channels))
-    return graph
+        net.output(output, _map(plan, channels))
+    return net
 
 
 def _map(plan: Plan, channels: int) -> Axes:

@@ -10,7 +10,7 @@ import pickle
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Storage(NamedTuple):
 
     key: str
     dtype: str
-    count: int
+    numbers: int
 
 
 class _View(NamedTuple):
@@ -111,14 +111,14 @@ def _read_rows(file: Any) -> Tuple[Any, Callable[[Storage], bytes]]:
     if not isinstance(machine, dict) or not machine.get("little_endian"):
         raise _Refused("big-endian numbers")
     views = _Unpickler(file).load()
-    keys = _Unpickler(file).load()  # type: List[str]
+    keys = _Unpickler(file).load()
     storages = {view.storage.key: view.storage for view in views.values() if isinstance(view, _View)}
     blobs = {}  # type: Dict[str, bytes]
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
-        size = storages[key].count * np.dtype(storages[key].dtype).itemsize
-        if count != storages[key].count:
-            raise _Refused("a storage of {} numbers where {} belong".format(count, storages[key].count))
+        size = storages[key].numbers * np.dtype(storages[key].dtype).itemsize
+        if count != storages[key].numbers:
+            raise _Refused("a storage of {} numbers where {} belong".format(count, storages[key].numbers))
         blobs[key] = file.read(size)
     return views, lambda storage: blobs[storage.key]
 
@@ -126,7 +126,7 @@ def _read_rows(file: Any) -> Tuple[Any, Callable[[Storage], bytes]]:
 def _array(name: Any, view: Any, raw: Callable[[Storage], bytes]) -> np.ndarray:
     if not isinstance(view, _View):
         raise _Refused("a {} under '{}'".format(type(view).__name__, name))
-    flat = np.frombuffer(raw(view.storage), np.dtype(view.storage.dtype), view.storage.count)
+    flat = np.frombuffer(raw(view.storage), np.dtype(view.storage.dtype), view.storage.numbers)
     reach = view.offset + sum((size - 1) * step for size, step in zip(view.shape, view.strides)) + 1
     if min(view.shape + view.strides + (view.offset, 0)) < 0 or (0 not in view.shape and reach > flat.size):
         raise _Refused("a tensor '{}' that reaches over its storage".format(name))
