@@ -78,7 +78,7 @@ class Mtcnn(Detector):
         found = self._pnet.run({"input": self._blob})
         boxes, scores, offsets, levels = decode(plan, found["probability"][0, 1], found["regression"][0],
                                                 self._thresholds[0])
-        apart = boxes + (levels * np.float32(2 * max(image.shape)))[:, None]  # one suppression for all scales
+        apart = boxes + np.float32(2 * max(image.shape)) * levels[:, None]  # one suppression for all scales
         keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
         keep = keep[suppress(boxes[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))

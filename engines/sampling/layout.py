@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     """The blob for one frame size.
 
     `cells` has the shape of PNet's map and holds the index of the level that a cell belongs to,
-    or -1; `scales`, `tops` and `lefts` are the same fields of `levels` as float32 arrays.
+    or -1; `scales`, `tops` and `lefts` are the same fields of `levels` as float64 arrays (floor(corner / scale) hangs on the last bit).
     """
 
     height: int
@@ -73,7 +73,7 @@ def layout(height: int, width: int, min_face: int, factor: float) -> Layout:
         top, left = level.top // STRIDE, level.left // STRIDE
         cells[top:top + map_size(level.height), left:left + map_size(level.width)] = index
     cells.setflags(write=False)
-    columns_of = np.array([(level.scale, level.top, level.left) for level in levels], np.float32).reshape(-1, 3)
+    columns_of = np.array([(level.scale, level.top, level.left) for level in levels], np.float64).reshape(-1, 3)
     return Layout(blob_height, blob_width, levels, cells, columns_of[:, 0], columns_of[:, 1], columns_of[:, 2])
 
 

@@ -1,0 +1,117 @@
+"""MTCNN as plainly as it can be written, to hold the fast one against. For tests only.
+
+After detect_face of facenet-pytorch 2.6.0 (and kpzhang93's Matlab demo): one PNet run for each
+scale, one network run for each crop, loops over boxes, float64 throughout, no caps. Two rules are
+the Matlab demo's where the two differ: crops keep black where they reach over the border, and
+overlaps count both corners as pixels. Resizing: area when smaller, bilinear when larger, always
+from the full picture.
+"""
+from typing import Any, Dict, List, Tuple
+
+import cv2
+import numpy as np
+
+Candidate = Dict[str, Any]  # box [x1, y1, x2, y2] counted from 1, score, offsets
+
+
+def detect(networks: Tuple[Any, Any, Any], image: np.ndarray, min_face: int = 40,
+           thresholds: Tuple[float, float, float] = (0.6, 0.7, 0.7),
+           factor: float = 0.709) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of a BGR picture, best score first."""
+    pnet, rnet, onet = networks
+    height, width = image.shape[:2]
+    scale, side = 12 / min_face, min(height, width) * 12 / min_face
+    everything = []  # type: List[Candidate]
+    while side >= 12:
+        small = resized(image, int(width * scale + 1), int(height * scale + 1))
+        everything += suppressed(proposals(pnet, small, scale, thresholds[0]), 0.5)
+        scale, side = scale * factor, side * factor
+    candidates = suppressed(everything, 0.7)
+    for one in candidates:
+        one["box"] = squared(moved(one["box"], one["offsets"], 0))
+    candidates = suppressed(judged(rnet, image, candidates, 24, thresholds[1]), 0.7)
+    for one in candidates:
+        one["box"] = squared(moved(one["box"], one["offsets"], 1))
+    candidates = judged(onet, image, candidates, 48, thresholds[2])
+    for one in candidates:
+        x1, y1, x2, y2 = one["box"]
+        across, down = one["landmarks"][:5], one["landmarks"][5:]
+        one["points"] = [[x1 + (x2 - x1 + 1) * x - 1, y1 + (y2 - y1 + 1) * y - 1] for x, y in zip(across, down)]
+        one["box"] = moved(one["box"], one["offsets"], 1)
+    faces = suppressed(candidates, 0.7, smaller=True)
+    return (np.array([one["box"] for one in faces]).reshape(-1, 4), np.array([one["score"] for one in faces]),
+            np.array([one["points"] for one in faces]).reshape(-1, 5, 2))
+
+
+def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    shrinks = width <= image.shape[1] and height <= image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def as_input(image: np.ndarray) -> np.ndarray:
+    return ((image[:, :, ::-1].transpose(2, 0, 1)[None] - 127.5) / 128).astype(np.float32)
+
+
+def proposals(pnet: Any, small: np.ndarray, scale: float, threshold: float) -> List[Candidate]:
+    found = pnet.run({"input": as_input(small)})
+    scores, offsets = found["probability"][0, 1], found["regression"][0]
+    return [{
+        "box": [float(np.floor(value / scale)) for value in (2 * x + 1, 2 * y + 1, 2 * x + 12, 2 * y + 12)],
+        "score": float(scores[y, x]),
+        "offsets": offsets[:, y, x].astype(np.float64),
+    } for y, x in zip(*np.nonzero(scores >= threshold))]
+
+
+def judged(network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float) -> List[Candidate]:
+    passed = []
+    for one in candidates:
+        patch = crop(image, one["box"])
+        if patch is None:
+            continue
+        found = network.run({"input": as_input(resized(patch, size, size))})
+        score = float(found["probability"][0, 1])
+        if score > threshold:
+            passed.append({"box": one["box"], "score": score, "offsets": found["regression"][0].astype(np.float64),
+                           "landmarks": found.get("landmarks", np.zeros((1, 10)))[0].astype(np.float64)})
+    return passed
+
+
+def crop(image: np.ndarray, box: List[float]) -> Any:
+    """The pixels of a box counted from 1, black outside the picture; None for no pixel at all."""
+    x1, y1, x2, y2 = (int(np.fix(value)) - 1 for value in box)
+    height, width = image.shape[:2]
+    if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 >= width or y1 >= height:
+        return None
+    patch = np.zeros((y2 - y1 + 1, x2 - x1 + 1, 3), np.uint8)
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
+    patch[top - y1:bottom - y1 + 1, left - x1:right - x1 + 1] = image[top:bottom + 1, left:right + 1]
+    return patch
+
+
+def moved(box: List[float], offsets: np.ndarray, pixel: int) -> List[float]:
+    width, height = box[2] - box[0] + pixel, box[3] - box[1] + pixel
+    return [corner + offset * side for corner, offset, side in zip(box, offsets, (width, height, width, height))]
+
+
+def squared(box: List[float]) -> List[float]:
+    width, height = box[2] - box[0], box[3] - box[1]
+    side = max(width, height)
+    left, top = box[0] + (width - side) / 2, box[1] + (height - side) / 2
+    return [left, top, left + side, top + side]
+
+
+def overlap(one: List[float], other: List[float], smaller: bool = False) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0]) + 1
+    height = min(one[3], other[3]) - max(one[1], other[1]) + 1
+    shared = max(width, 0) * max(height, 0)
+    first = (one[2] - one[0] + 1) * (one[3] - one[1] + 1)
+    second = (other[2] - other[0] + 1) * (other[3] - other[1] + 1)
+    return shared / (min(first, second) if smaller else first + second - shared)
+
+
+def suppressed(candidates: List[Candidate], threshold: float, smaller: bool = False) -> List[Candidate]:
+    kept = []  # type: List[Candidate]
+    for one in sorted(candidates, key=lambda candidate: -candidate["score"]):
+        if all(overlap(one["box"], better["box"], smaller) <= threshold for better in kept):
+            kept.append(one)
+    return kept
