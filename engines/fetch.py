@@ -23,6 +23,10 @@ BLOCK = 1 << 16  # bytes read at a time
 Say = Callable[[str], None]
 
 
+class DiskError(ModelError):
+    """Nothing can be written here: another source would not help."""
+
+
 class _Cut(Exception):
     """The connection broke; what came so far is in the .part file."""
 
@@ -68,7 +72,7 @@ class Wheels:
             target.write_bytes(data)
         except OSError as error:
             _remove(target)
-            raise ModelError("{}: cannot be written ({}).".format(target, error.strerror)) from error
+            raise DiskError("{}: cannot be written ({}).".format(target, error.strerror)) from error
 
     def _wheel(self, requirement: str) -> Path:
         folder = Path(self._folder.name) / requirement
@@ -108,13 +112,16 @@ def download(url: str, target: Path, sha256: str, say: Say) -> None:
         part.replace(target)
     except _Cut as cut:
         have = part.stat().st_size if part.exists() else 0
-        kept = "; {:.1f} MB are kept, the same command goes on from there".format(have / 1e6) if have else ""
-        raise ModelError("{}: the download was cut ({}){}.".format(url, cut, kept)) from cut
+        if not have:
+            _remove(part)
+            raise ModelError("{}: cannot be reached ({}).".format(url, cut)) from cut
+        kept = "{:.1f} MB are kept, the same command goes on from there".format(have / 1e6)
+        raise ModelError("{}: the download was cut ({}); {}.".format(url, cut, kept)) from cut
     except urllib.error.HTTPError as error:
         raise ModelError("{}: the server answers {} {}.".format(url, error.code, error.reason)) from error
     except OSError as error:
         _remove(part)
-        raise ModelError("{}: cannot be written ({}).".format(target, error.strerror or error)) from error
+        raise DiskError("{}: cannot be written ({}).".format(target, error.strerror or error)) from error
 
 
 def _complete(url: str, part: Path) -> None:

@@ -29,7 +29,7 @@ class OnnxNetwork(Network):
         self.name = "<bytes>" if isinstance(model, bytes) else str(model)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or _cores()
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         try:
@@ -67,6 +67,11 @@ class OnnxNetwork(Network):
             if array.ndim != len(tensor.shape) or not all(fits):
                 raise ModelError("{}: input '{}' has shape {}, but must be {}.".format(
                     self.name, tensor.name, _text(array.shape), _text(tensor.shape)))  # fmt: skip
+
+
+def _cores() -> int:
+    """The cores that this process may use, which containers and taskset narrow."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tensor(item: Any) -> Tensor:

@@ -128,7 +128,8 @@ def _array(name: Any, view: Any, raw: Callable[[Storage], bytes]) -> np.ndarray:
         raise _Refused("a {} under '{}'".format(type(view).__name__, name))
     flat = np.frombuffer(raw(view.storage), np.dtype(view.storage.dtype), view.storage.numbers)
     reach = view.offset + sum((size - 1) * step for size, step in zip(view.shape, view.strides)) + 1
-    if min(view.shape + view.strides + (view.offset, 0)) < 0 or (0 not in view.shape and reach > flat.size):
+    size = int(np.prod(view.shape, dtype=np.float64))  # more than its storage: repeated numbers, no weights
+    if min(view.shape + view.strides + (view.offset, 0)) < 0 or (size and max(reach, size) > flat.size):
         raise _Refused("a tensor '{}' that reaches over its storage".format(name))
     steps = tuple(step * flat.itemsize for step in view.strides)
     return np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, steps).copy()

@@ -141,7 +141,7 @@ def test_a_second_source_serves_where_the_first_fails(place: Place) -> None:
 
 
 def test_nowhere_to_be_had(place: Place) -> None:
-    with pytest.raises(ModelError, match=r"is not on this machine; it has no public address; get it \(SHA-256"):
+    with pytest.raises(ModelError, match=r"is not on this machine; it has no public address; get net.onnx \(SHA-256"):
         place.ensure(place.theirs)
     assert place.left() == []
 

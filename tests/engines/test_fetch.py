@@ -90,10 +90,17 @@ def test_refusals_leave_nothing(server: FileServer, tmp_path: Path) -> None:
     assert _left(tmp_path) == []
 
 
+def test_a_connection_that_brings_nothing_leaves_nothing(server: FileServer, tmp_path: Path) -> None:
+    server.cuts = [0]
+    with pytest.raises(ModelError, match=r"cannot be reached \(0 of 1024000 bytes came"):
+        _download(server, tmp_path)
+    assert _left(tmp_path) == []
+
+
 def test_no_server_leaves_nothing(tmp_path: Path) -> None:
     with FileServer(CONTENT) as server:
         url = server.url("weights.pt")
-    with pytest.raises(ModelError, match=r"the download was cut \(Connection refused\)"):
+    with pytest.raises(ModelError, match=r"cannot be reached \(Connection refused\)"):
         fetch.download(url, tmp_path / "weights.pt", SHA256, lambda line: None)
     assert _left(tmp_path) == []
 
