@@ -24,7 +24,7 @@ from errors import SourceError
 BACK_OFF_S = (0.5, 1.0, 2.0)  # then 2 s for ever: an open takes 1.2 s, and 5 s is all there is
 OPEN_S = 4.0  # time for opening, on top of the stall: some cameras send a key frame every 4 s
 NOTICE = 2 / 3  # of the stall: then the screen says so, before anything is reopened
-CLOSE_S = 0.15  # longest wait for a camera to be released: a key is answered within 0.2 s
+CLOSE_S = 0.1  # longest wait for a camera to be released: a key is answered within 0.2 s
 
 
 class Capture(abc.ABC):

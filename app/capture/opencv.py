@@ -1,10 +1,11 @@
 """Video files and cameras through OpenCV.
 
 Seen with a real RTSP server on loopback: where it is frozen (SIGSTOP), `read` blocks for 60 s by
-default; with READ_TIMEOUT_MSEC set, OpenCV 4.5.4 returns after that time and 5.0.0 after three
-times as long; an open is refused at once where the server is down and ends after
-OPEN_TIMEOUT_MSEC where it is frozen. OpenCV before 4.5.2 takes no such parameters: there FFmpeg's
-own `stimeout` does it (3.3 s for 1 s asked). `newest.py` watches over all of it.
+default; with READ_TIMEOUT_MSEC set, OpenCV 4.5.4 fails after that time, while 5.0.0 hands out a
+picture that its decoder still held, twice, before it fails. An open is refused at once where the
+server is down and ends after OPEN_TIMEOUT_MSEC where it is frozen. OpenCV before 4.5.2 takes no
+such parameters: there FFmpeg's own `stimeout` does it (3.3 s for 1 s asked). `newest.py` watches
+over all of it.
 """
 import os
 import re
@@ -23,6 +24,7 @@ from app.capture.source import WAIT_S, Frame, Source
 from app.capture.upright import upright
 from errors import SourceError
 
+READ_S = 1.0  # a read ends this long after the stall, when it has been given up: see above
 AHEAD = 3  # frames decoded ahead of the detector: with it 75 frames a second instead of 64 on two cores
 CSI = (
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM), width=(int){width}, height=(int){height},"
@@ -123,13 +125,15 @@ def _open_with_timeouts(stream: Stream, stall: float) -> "cv2.VideoCapture":
         return cv2.VideoCapture(stream.target, stream.backend)
     if not hasattr(cv2, "CAP_PROP_READ_TIMEOUT_MSEC"):
         os.environ.setdefault(
-            "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|stimeout;{}".format(int(stall * 1e6))
+            "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|stimeout;{}".format(int((stall + READ_S) * 1e6))
         )
         return cv2.VideoCapture(stream.target, stream.backend)
-    limits = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_S * 1000), cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(stall * 1000)
-    ]  # fmt: skip
-    return cv2.VideoCapture(stream.target, stream.backend, limits)
+    limits = {
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_S,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC: stall + READ_S,
+    }
+    parameters = [number for key, limit in limits.items() for number in (key, int(limit * 1000))]
+    return cv2.VideoCapture(stream.target, stream.backend, parameters)
 
 
 def _sane_rate(capture: "cv2.VideoCapture") -> Optional[float]:

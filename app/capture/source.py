@@ -28,6 +28,7 @@ class Source(abc.ABC):
     """A context manager; closing twice is harmless."""
 
     live = False  # True: frames come at the camera's pace and old ones are dropped
+    still = False  # True: pictures that have nothing to do with each other, not moments of one scene
     fps = None  # type: Optional[float]  # nominal frames a second, where known
     frames = None  # type: Optional[int]  # number of frames in all, where known
     finished = False  # True once there will be no more frames
