@@ -1,0 +1,1 @@
+"""Who is who: people and their embeddings on disk, matched in memory."""
