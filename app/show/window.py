@@ -37,6 +37,7 @@ class WindowOutput(Output):
         self._place: Place = (0, 0, 0, 0)  # of the picture inside the window
         self._window_size = (0, 0)
         self._picture_size = (0, 0)
+        self._position = (0, 0)  # of the window, as it was before full screen
         self._fullscreen = fullscreen
         self._open = True
         self._size = self._open_display(width, height)
@@ -96,8 +97,12 @@ class WindowOutput(Output):
             if self._open:
                 if not self._fullscreen:
                     self._size = self._pygame.display.get_surface().get_size()
+                    self._position = self._handle().position
                 self._fullscreen = not self._fullscreen
                 self._set_mode(self._size)
+                if not self._fullscreen:
+                    self._handle().size = self._size  # SDL keeps the large one
+                    self._handle().position = self._position
 
     def close(self) -> None:
         self.text_input(False)
@@ -129,10 +134,19 @@ class WindowOutput(Output):
     def _set_mode(self, size: Tuple[int, int]) -> None:
         pygame = self._pygame
         if self._fullscreen:
+            if pygame.display.get_surface() is not None:
+                self._handle().position = (0, 0)  # without a window manager nobody else moves it there
             pygame.display.set_mode(pygame.display.get_desktop_sizes()[0], pygame.FULLSCREEN)
         else:
             pygame.display.set_mode(size, pygame.RESIZABLE)
         self._place = (0, 0, 0, 0)  # the new surface has no picture yet
+
+    @staticmethod
+    def _handle() -> Any:
+        """SDL's window: pygame's display module can neither move nor shrink it."""
+        from pygame._sdl2.video import Window
+
+        return Window.from_display_module()
 
     def _fitting(self, width: int, height: int) -> Tuple[int, int]:
         """The size of a window for such a picture: its own, or less where the desktop is smaller."""

@@ -41,7 +41,8 @@ def test_shows_pictures_of_any_size_and_keeps_none(output: Output):
 def test_keys_never_block_and_are_none_when_nobody_pressed_any(output: Output):
     with output:
         output.show(PICTURE)
-        assert [event for event in output.keys() if event.kind == "key"] == []
+        events = output.keys()
+        assert [event for event in events if event.kind == "key"] == []
 
 
 def test_text_input_lines_and_full_screen_may_be_asked_for_at_any_time(output: Output, capsys):
@@ -89,7 +90,7 @@ def test_no_screen_is_one_sentence(monkeypatch, tmp_path: Path):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
-    with pytest.raises(KioskError, match="cannot be opened here .*headless.*DISPLAY is not set"):
+    with pytest.raises(KioskError, match=r"cannot be opened here .*headless.*DISPLAY is not set"):
         open_output("window", Settings())
 
 

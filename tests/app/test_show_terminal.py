@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from app.show.headless import HeadlessOutput
 from app.show.keyboard import KeyDecoder
 from app.show.output import Event
 from app.show.terminal import Terminal
@@ -112,25 +113,22 @@ def test_a_key_that_may_start_the_typing_is_handed_out_alone():
 
 @pytest.mark.parametrize("kind", ["pipe", "file", "/dev/null", "closed"])
 def test_without_a_terminal_a_pipe_is_read_and_its_end_is_no_close(kind, tmp_path, monkeypatch):
-    if kind == "closed":
-        stream = open(os.devnull)
-        stream.close()
-        expected = []
-    elif kind == "pipe":
+    expected = keys("n", "q") if kind in ("pipe", "file") else []
+    path = tmp_path / "keys" if kind == "file" else os.devnull
+    if kind == "file":
+        path.write_bytes(b"nq")
+    reading = os.open(str(path), os.O_RDONLY)
+    if kind == "pipe":
+        os.close(reading)
         reading, writing = os.pipe()
         os.write(writing, b"nq")
         os.close(writing)
-        stream, expected = os.fdopen(reading), keys("n", "q")
-    else:
-        path = tmp_path / "keys" if kind == "file" else None
-        if path:
-            path.write_bytes(b"nq")
-        stream, expected = open(str(path or kind)), keys("n", "q") if path else []
-    monkeypatch.setattr(sys, "stdin", stream)
-    terminal = Terminal()
-    assert [event for _ in range(5) for event in terminal.keys()] == expected
-    terminal.close()
-    stream.close()
+    with os.fdopen(reading) as stream:
+        if kind == "closed":
+            stream.close()
+        monkeypatch.setattr(sys, "stdin", stream)
+        with HeadlessOutput() as output:
+            assert sum((output.keys() for _ in range(5)), []) == expected
 
 
 def test_lines_are_told_once_and_survive_a_terminal_without_the_letters(monkeypatch, capsys):
@@ -145,11 +143,12 @@ def test_lines_are_told_once_and_survive_a_terminal_without_the_letters(monkeypa
         def flush(self) -> None:
             pass
 
-    monkeypatch.setattr(sys, "stdout", Narrow())
+    screen = Narrow()
+    monkeypatch.setattr(sys, "stdout", screen)
     terminal = Terminal()
     for line in ("Zoë", "Zoë", "too dark", "Zoë"):
         terminal.say(line)
-    assert sys.stdout.text == "Zo?\ntoo dark\nZo?\n"  # type: ignore[attr-defined]
+    assert screen.text == "Zo?\ntoo dark\nZo?\n"
     terminal.close()
 
 
@@ -265,7 +264,7 @@ class OnTerminal:
 def test_keys_and_names_on_a_terminal():
     with OnTerminal() as program:
         assert program.changed
-        program.type("sn".encode())
+        program.type(b"sn")
         program.wait_for("key='n'")
         program.type("Zoë\x7f\x7fë".encode())
         program.wait_for("text='\\xeb'")
