@@ -78,8 +78,10 @@ class NewestSource(Source):
 
     live = True
 
-    def __init__(self, opener: Callable[[], Capture], name: str, stall: float = 3.0, rotate: int = 0,
-                 mirror: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, opener: Callable[[], Capture], name: str, stall: float = 3.0, rotate: int = 0, mirror: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.opener = opener
         self._name, self._stall, self._clock = name, stall, clock
         self._rotate, self._mirror = rotate, mirror

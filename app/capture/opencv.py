@@ -149,8 +149,10 @@ class FileSource(Source):
     A file that ends before its time is told on stderr and in `problem`; what came so far is good.
     """
 
-    def __init__(self, path: str, rotate: int = 0, mirror: bool = False, realtime: bool = False,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, path: str, rotate: int = 0, mirror: bool = False, realtime: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         if not os.path.isfile(path):
             raise SourceError("{}: there is no such file.".format(path))
         quiet()
@@ -256,4 +258,3 @@ class FileSource(Source):
     def _complain(self, what: str) -> None:
         self.problem = "{}: {}.".format(self._path, what)
         print(self.problem, file=sys.stderr)
-

@@ -5,6 +5,7 @@ Pillow decodes, since it refuses what is cut off (OpenCV fills the rest with gre
 orientation from every format; OpenCV takes the 16-bit pictures, which Pillow would clip.
 """
 import sys
+import warnings
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -29,14 +30,15 @@ def read_picture(path: Path) -> np.ndarray:
 
     _accept_heic(path)
     try:
-        with Image.open(str(path)) as picture:
+        with warnings.catch_warnings(), Image.open(str(path)) as picture:
+            warnings.simplefilter("ignore")  # of odd palettes and EXIF blocks
             if picture.mode not in DEEP:
                 rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
                 return np.ascontiguousarray(rgb[:, :, ::-1])
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except FileNotFoundError as error:
         raise SourceError("{}: there is no such file.".format(path)) from error
-    except (Exception, Image.DecompressionBombError) as error:  # Pillow's plugins raise nearly anything
+    except Exception as error:  # Pillow's plugins raise nearly anything
         raise SourceError("{}: is not a picture that can be read ({}).".format(path, error)) from error
     if image is None:
         raise SourceError("{}: is not a picture that can be read.".format(path))
