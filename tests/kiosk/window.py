@@ -8,10 +8,10 @@
 
 Everything that was started ends with the `with` block, also when the test failed inside it.
 """
+import ctypes
 import importlib.util
 import mmap
 import os
-import re
 import shutil
 import struct
 import subprocess
@@ -30,7 +30,7 @@ PROGRAMS = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # program -> Debian package
 POLL_S = 0.05
 KEYS = {"enter": "Return", "escape": "Escape", "backspace": "BackSpace", "up": "Up", "down": "Down"}
 TYPING_MS = 30  # between two letters
-REMAP_MS = 600  # for a letter that the keyboard lacks: xdotool lends it a key, and takes that back when the time is up
+SPARE_KEYS = range(254, 230, -1)  # X key codes that no key of the keyboard has
 
 
 def missing() -> Optional[str]:
@@ -54,6 +54,7 @@ class Kiosk:
 
     def __init__(self, args: Sequence[str], size: Tuple[int, int], env: Dict[str, str]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="kiosk-screen-"))
+        self._letters = []  # type: List[str]  # that got a spare key
         self._closers = [lambda: shutil.rmtree(str(self._folder), ignore_errors=True)]  # type: List[Callable[[], None]]
         try:
             self._env = dict(os.environ, SDL_VIDEODRIVER="x11", PYTHONUNBUFFERED="1")
@@ -71,8 +72,11 @@ class Kiosk:
 
     def type(self, text: str) -> None:
         """Type text, in any letters."""
-        for part in re.findall("[ -~]+|[^ -~]", text):
-            self._xdotool("type", "--delay", str(TYPING_MS if part <= "~" else REMAP_MS), "--", part)
+        for letter in text:
+            if letter > "~" and letter not in self._letters:
+                self._letters.append(letter)
+                _give_key(self._env["DISPLAY"], SPARE_KEYS[len(self._letters) - 1], letter)
+        self._xdotool("type", "--delay", str(TYPING_MS), "--", text)
 
     def click(self, x: int, y: int) -> None:
         self._xdotool("mousemove", str(x), str(y), "sleep", "0.1", "click", "1")
@@ -175,6 +179,20 @@ class Kiosk:
         if check and done.returncode:
             pytest.fail("xdotool {}: {}\n{}".format(" ".join(args), done.stderr.decode(), self.errors))
         return done.stdout.decode()
+
+
+def _give_key(display: str, code: int, letter: str) -> None:
+    """Put a letter that the keyboard lacks onto the key `code`, for as long as the screen lives.
+
+    xdotool would do so, too, but takes the key back after some milliseconds; a busy program that
+    reads the press later than that finds no letter there.
+    """
+    x11 = ctypes.CDLL("libX11.so.6")  # xdotool stands on it
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    connection = ctypes.c_void_p(x11.XOpenDisplay(display.encode()))
+    keysym = ord(letter) if ord(letter) < 0x100 else 0x1000000 + ord(letter)
+    x11.XChangeKeyboardMapping(connection, code, 2, (ctypes.c_ulong * 2)(keysym, keysym), 1)
+    x11.XCloseDisplay(connection)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
