@@ -1,7 +1,7 @@
 """Live cameras and their faults, played by a camera that fails on command and a clock that is told."""
 import threading
 import time
-from typing import Iterator
+from typing import Iterator, Set
 
 import cv2
 import numpy as np
@@ -39,8 +39,17 @@ def next_frame(source):
     return frames[-1]
 
 
+BEFORE: Set[threading.Thread] = set()  # threads of other tests that may still hang
+
+
+@pytest.fixture(autouse=True)
+def _only_our_threads():
+    BEFORE.clear()
+    BEFORE.update(threading.enumerate())
+
+
 def readers():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("capture-")]
+    return [one for one in threading.enumerate() if one.name.startswith("capture-") and one not in BEFORE]
 
 
 @pytest.fixture()

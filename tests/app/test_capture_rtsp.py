@@ -92,7 +92,7 @@ class Mjpeg(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
         try:
-            for grey in range(0, 250):
+            for grey in range(250):
                 picture = np.full((48, 64, 3), grey, np.uint8)
                 data = cv2.imencode(".jpg", picture)[1].tobytes()
                 head = "--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n".format(len(data))
