@@ -119,10 +119,10 @@ class Enrollment:
         """The live panel: what to do now, what was wrong with the last picture, what Enter will do."""
         count, wanted = len(self._kept), self._settings.samples
         if self.state == CONFIRM:
-            lines = self._warnings + ["Enter: yes, go on   Esc: cancel   or change the name"]
+            lines = self._warnings + ["or change the name"]
         else:
             now = "{} of {} pictures: enough".format(count, wanted) if self.state == READY else self._collecting()
-            lines = [now, self._notice or self._invitation(), "Enter: store   Esc: cancel"]
+            lines = [now, self._notice or self._invitation(), "Enter: store, Esc: cancel"]
         progress = 1.0 if self.state in (READY, CONFIRM, DONE) else count / float(wanted)
         return Panel("New person", lines, self.name, progress, [sample.chip for sample in self._kept])
 
