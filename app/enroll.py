@@ -51,9 +51,9 @@ class Enrollment:
 
     `settings` are those under `enroll`; `threshold` is the lowest cosine similarity of one person's
     pictures; `track_id` the face that was chosen (the loop may set another when the tracker lost
-    it: who does not look like the pictures kept so far is refused anyway). `known(name, embedding)`
-    gives the similarity of the person who has that name already to an embedding (D,), or None when
-    nobody has it: `Gallery.similarity_to`.
+    it: who does not look like the pictures kept so far is refused anyway). `known(name, embeddings)`
+    gives the similarity of the person who has that name already to the pictures' embeddings (K, D),
+    or None when nobody has it.
     """
 
     def __init__(
@@ -220,8 +220,8 @@ class Enrollment:
     def _doubts(self) -> List[str]:
         """What speaks against storing under this name, in the words of the panel."""
         name = clean_name(self.name)
-        mean = np.mean([one.embedding for one in self._kept], axis=0)
-        own = self._known(name, mean / np.linalg.norm(mean)) if self._known is not None else None
+        embeddings = np.stack([one.embedding for one in self._kept])
+        own = self._known(name, embeddings) if self._known is not None else None
         looks_like, similarity = self._looks_like()
         doubts = []
         if looks_like is not None and looks_like != name:
