@@ -67,10 +67,10 @@ def rounded(width: int, height: int, radius: float) -> np.ndarray:
     radius = int(max(min(radius, width / 2, height / 2), 0) * OVERSAMPLING)
     mask = np.full((height * OVERSAMPLING, width * OVERSAMPLING), 255, np.uint8)
     if radius:
-        disc = np.zeros((2 * radius, 2 * radius), np.uint8)
-        cv2.circle(disc, (radius, radius), radius, 255, -1)
-        mask[:radius, :radius], mask[:radius, -radius:] = disc[:radius, :radius], disc[:radius, -radius:]
-        mask[-radius:, :radius], mask[-radius:, -radius:] = disc[-radius:, :radius], disc[-radius:, -radius:]
+        square = (np.arange(radius) + 0.5 - radius) ** 2
+        corner = np.where(square + square[:, np.newaxis] <= radius**2, 255, 0).astype(np.uint8)
+        mask[:radius, :radius], mask[:radius, -radius:] = corner, corner[:, ::-1]
+        mask[-radius:, :radius], mask[-radius:, -radius:] = corner[::-1], corner[::-1, ::-1]
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
 
 
