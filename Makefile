@@ -2,7 +2,7 @@
 #   make run ARGS='rtsp://door.local/1 headless'   arguments go to run_kiosk.py
 #   make test ARGS='-k mtcnn'                      arguments go to pytest
 #   make test-all                                  the suite on every supported Python found here
-#   make lint                                      ruff, mypy and import-linter (Python 3.10 or newer)
+#   make lint                                      ruff, mypy and import-linter (Python 3.11 or newer)
 #   make PYTHON=python3.8 VENV=.venv-3.8 test      another Python
 PYTHON ?= python3
 VENV ?= .venv
