@@ -39,6 +39,7 @@ RANGES = {
     "tracking.min_overlap": (0.01, 1),
     "tracking.max_gap": (0, 60),
     "tracking.confirm": (1, 100),
+    "tracking.keep_score": (0, 1),
     "tracking.refresh": (0, 3600),
     "tracking.retry": (0, 3600),
     "enroll.samples": (1, 50),
@@ -90,6 +91,7 @@ class Tracking:
     min_overlap: float = 0.3
     max_gap: float = 0.5
     confirm: int = 2
+    keep_score: float = 0.3
     refresh: float = 0.5
     retry: float = 0.3
 

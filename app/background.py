@@ -1,29 +1,31 @@
 """One thread for what the loop must not wait for: storing people and saving pictures, in order."""
 import queue
 import threading
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from errors import KioskError
+
+Job = Tuple[Callable[[], object], str]
 
 
 class Background:
     """Runs jobs one after the other; `close` waits for those that were given."""
 
     def __init__(self) -> None:
-        self._jobs = queue.Queue()  # type: queue.Queue[Optional[Callable[[], object]]]
-        self._failures = queue.Queue()  # type: queue.Queue[str]
+        self._jobs = queue.Queue()  # type: queue.Queue[Optional[Job]]
+        self._news = queue.Queue()  # type: queue.Queue[str]
         self._thread = threading.Thread(target=self._work, name="background", daemon=True)
         self._thread.start()
 
-    def do(self, job: Callable[[], object]) -> None:
-        """Run `job` soon; what it raises is told by `failures`."""
-        self._jobs.put(job)
+    def do(self, job: Callable[[], object], done: str) -> None:
+        """Run `job` soon; `news` tells `done` once it has succeeded, or why it failed."""
+        self._jobs.put((job, done))
 
-    def failures(self) -> List[str]:
-        """One sentence for each job that failed since the last call."""
+    def news(self) -> List[str]:
+        """One sentence for each job that ended since the last call."""
         told = []
-        while not self._failures.empty():
-            told.append(self._failures.get())
+        while not self._news.empty():
+            told.append(self._news.get())
         return told
 
     def close(self) -> None:
@@ -37,6 +39,7 @@ class Background:
             if job is None:
                 return
             try:
-                job()
+                job[0]()
+                self._news.put(job[1])
             except (KioskError, OSError) as error:
-                self._failures.put(str(error))
+                self._news.put(str(error))

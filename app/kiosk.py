@@ -44,6 +44,8 @@ class Kiosk:
         self.tracks = None  # type: Optional[Tracks]
         self.seconds = None  # type: Optional[float]  # of source time after which the run ends
         self.paced = False  # a file in a window: show it at its own rate
+        self.lingers = False  # pictures in a window: the last one stays until somebody quits
+        self.news = [self.background.news]  # what to tell people, one callable for each teller
         self.quit = False
         self.screenshots = Path("screenshots")
         self._settings = settings
@@ -66,10 +68,12 @@ class Kiosk:
                     frame = self.source.read()
                 if frame is not None:
                     self._process(frame)
-                elif self.source.finished:
+                elif self.source.finished and not self.lingers:
                     break
                 elif self._clock() - self._shown >= IDLE_S:
                     self._show()
+                elif self.source.finished:
+                    time.sleep(IDLE_S / 10)
                 self._answer_keys()
         finally:
             self.sight.tracker.finish()
@@ -145,7 +149,7 @@ class Kiosk:
             return []  # the picture is old: nobody may still stand there
         chosen = self._enrollment.track_id if self._enrollment is not None else self._chosen
         labels = []
-        for track in self.sight.tracks:
+        for track in self.sight.shown:
             if not track.confirmed:
                 continue
             text, state = "", "pending"
@@ -154,12 +158,13 @@ class Kiosk:
             elif track.identity.tries:
                 text, state = "unknown", "unknown"
             hint = "" if track.name is not None else advice(track.reason)
-            labels.append(Label(tuple(track.box), text, "chosen" if track.id == chosen else state, hint))
+            labels.append(Label(tuple(track.shown_box(self.sight.time)), text, "chosen" if track.id == chosen else state, hint))
         return labels
 
     def _current_notice(self) -> str:
-        for failure in self.background.failures():
-            self._tell(failure)
+        for teller in self.news:
+            for line in teller():
+                self._tell(line)
         return self._notice if self._clock() < self._notice_until else ""
 
     def _tell(self, notice: str) -> None:
@@ -198,8 +203,7 @@ class Kiosk:
             picture = self._picture()
             scene = Scene(self._labels(), self.stats.fps, self.sight.gallery.count)
             self._overlay.draw(picture, scene)
-            self.background.do(lambda: _save_picture(path, picture))
-            self._tell("saved {}".format(path))
+            self.background.do(lambda: _save_picture(path, picture), "saved {}".format(path))
 
     def _choose(self, event: Event) -> None:
         """A click takes the face under it; during an enrolment it is the one to enrol from now on."""
@@ -221,7 +225,7 @@ class Kiosk:
             self.sight.recognizer.threshold,
             track.id if track is not None else -1,
             self._frame.time,
-            self.sight.gallery.similarity_to,
+            self.sight.similarity_to,
         )
         self._sampled = -np.inf
         self.output.text_input(True)
@@ -256,9 +260,9 @@ class Kiosk:
             return
         gallery = self.sight.gallery
         self.background.do(
-            lambda: gallery.enroll(done.name, done.embeddings, done.qualities, "camera", chips=done.chips)
+            lambda: gallery.enroll(done.name, done.embeddings, done.qualities, "camera", chips=done.chips),
+            "{} is enrolled".format(done.name),
         )
-        self._tell("{} is enrolled".format(done.name))
 
     def _in_sight(self, number: Optional[int]) -> Optional[Track]:
         return next((track for track in self.sight.tracks if track.id == number), None)

@@ -28,21 +28,25 @@ class Sight:
     ) -> None:
         self.recognizer = recognizer
         self.gallery = gallery
-        self.tracker = Tracker(settings.tracking, settings.recognition, recognizer.threshold, still)
+        self.tracker = Tracker(settings.tracking, settings.recognition, recognizer.threshold, recognizer.strong, still)
         self._stats = stats
         self.faces = Faces.none()  # of the last frame; a track's `row` points into them
         self.tracks = []  # type: List[Track]  # those in sight, in the order of the faces
+        self.shown = []  # type: List[Track]  # and those that were only just missed
+        self.time = 0.0  # of the last frame
 
-    def see(self, frame: Frame, also: Optional[int] = None) -> List[Track]:
-        """The tracks in sight in `frame`, one for each face, named where the evidence is clear."""
+    def see(self, frame: Frame) -> List[Track]:
+        """The tracks to show for `frame`, named where the evidence is clear."""
         with self._stats.stage("detect"):
-            self.faces = self.recognizer.detect(frame.image)
+            self.faces = self.recognizer.candidates(frame.image)
         with self._stats.stage("track"):
             seen = looks(frame.image, self.faces.landmarks)
             self.tracks = self.tracker.update(frame.time, frame.cut, self.faces, seen)
         with self._stats.stage("recognise"):
             self._recognise(frame)
-        return self.tracks
+        self.time = frame.time
+        self.shown = self.tracks + self.tracker.coasting(frame.time)
+        return self.shown
 
     def sample(self, frame: Frame, track: Track) -> Sample:
         """One look at one face for enrolment; the track must be in sight in `frame`."""
@@ -54,6 +58,11 @@ class Sight:
     def match(self, embedding: np.ndarray) -> Match:
         """Whom one embedding (D,) looks like."""
         return self.gallery.match(embedding[np.newaxis])[0]
+
+    def similarity_to(self, name: str, embeddings: np.ndarray) -> Optional[float]:
+        """How much the pictures (K, D) look like the person who has that name; None when nobody has it."""
+        found = [self.gallery.similarity_to(name, one) for one in embeddings]
+        return None if not found or found[0] is None else float(np.mean([one for one in found if one is not None]))
 
     def _recognise(self, frame: Frame) -> None:
         asking = self.tracker.wanting(frame.time)
@@ -74,6 +83,12 @@ class Sight:
     def rows(self) -> List[Face]:
         """The faces of the last frame as --tracks and --events tell them."""
         return [
-            Face(track.id, track.box.tolist(), track.name, track.similarity, None if track.name else track.reason)
-            for track in self.tracks
+            Face(
+                track.id,
+                track.shown_box(self.time).tolist(),
+                track.name,
+                track.similarity,
+                None if track.name else track.reason,
+            )
+            for track in self.shown
         ]

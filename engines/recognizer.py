@@ -1,5 +1,6 @@
 """Pictures in, faces and embeddings out: what the kiosk, the gallery commands, the benchmarks and
 the tests all use, so that a figure measured anywhere is a figure of the code that runs."""
+import dataclasses
 from typing import List, Tuple
 
 import numpy as np
@@ -14,10 +15,15 @@ from settings import AUTO, Settings
 
 
 class Recognizer:
-    """A detector and an embedder. A context manager; use it from one thread, or one per thread."""
+    """A detector and an embedder. A context manager; use it from one thread, or one per thread.
 
-    def __init__(self, detector: Detector, embedder: Embedder, settings: Settings) -> None:
+    `threshold` is the lowest cosine similarity of a known face, `strong` the lowest score of a face;
+    the detector itself goes down to tracking.keep_score.
+    """
+
+    def __init__(self, detector: Detector, embedder: Embedder, settings: Settings, strong: float) -> None:
         self.detector = detector
+        self.strong = strong
         self.embedder = embedder
         self._limits = settings.quality
         self.model = embedder.model
@@ -34,10 +40,19 @@ class Recognizer:
         entry = catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
         files = build.ensure(entry["name"], settings)
         embedder = Embedder(open_network(files["embedder"], settings), entry)
-        return cls(open_detector(settings), embedder, settings)
+        wanted = settings.detector.threshold
+        usual = catalogue.entry(settings.detector.model, "detector", "detector.model")["threshold"]
+        strong = float(usual if wanted == AUTO else wanted)
+        lowest = dataclasses.replace(settings.detector, threshold=min(strong, settings.tracking.keep_score))
+        return cls(open_detector(dataclasses.replace(settings, detector=lowest)), embedder, settings, strong)
 
     def detect(self, image: np.ndarray) -> Faces:
         """The faces in a BGR picture (H, W, 3) uint8, best score first."""
+        found = self.candidates(image)
+        return found.take(found.scores >= self.strong)
+
+    def candidates(self, image: np.ndarray) -> Faces:
+        """The faces and what may be one, down to a score of tracking.keep_score: for tracks to go on with."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UsageError(
                 "The picture is {} {}, but must be (height, width, 3) uint8 in BGR.".format(image.shape, image.dtype)

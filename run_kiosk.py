@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""The kiosk: a camera (or a file) in, a picture with names out."""
+import argparse
+import sys
+from typing import List, Optional
+
+from errors import KioskError
+from settings import load
+
+EXAMPLES = """\
+examples:
+  ./run_kiosk.py                              the camera of config.yaml, in a window
+  ./run_kiosk.py /dev/video1                  another camera
+  ./run_kiosk.py rtsp://user:pass@host/path   a network camera
+  ./run_kiosk.py clip.mp4 named.mp4           a video in, the same video with names out
+  ./run_kiosk.py clip.mp4 headless --stats figures.json --tracks faces.jsonl
+  ./run_kiosk.py photos/ headless --tracks -  every picture of a folder
+  ./run_kiosk.py demo                         the bundled demo
+  ./run_kiosk.py --set detector.min_face=60 --set embedder.model=edgeface_xs
+
+keys: N enrols a new face, Q or Esc quits and prints the statistics, F is full screen, S saves a screenshot
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="run_kiosk.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "input", nargs="?", help="camera, rtsp:// address, video, picture, folder or 'demo' (default: capture.input)"
+    )
+    made.add_argument(
+        "output", nargs="?", help="window, headless, or the name of a video file to write (default: show.output)"
+    )
+    made.add_argument("--config", default=None, metavar="FILE", help="settings (default: config.yaml beside this file)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting for this run")
+    made.add_argument("--seconds", type=float, metavar="N", help="end after N seconds of source time")
+    made.add_argument("--realtime", action="store_true", help="play a file at its own rate and drop what comes too late")
+    made.add_argument("--stats", metavar="FILE", help="write the statistics as JSON at the end")
+    made.add_argument("--tracks", metavar="FILE", help="write one JSON line a frame: faces, names, similarities")
+    made.add_argument("--events", metavar="FILE", help="write a JSON line when somebody known arrives or leaves; - prints them")
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        from app.start import run  # after the arguments: --help needs no libraries
+
+        default = __file__.replace("run_kiosk.py", "config.yaml")
+        settings = load(options.config or default, options.set)
+        run(settings, options)
+    except KioskError as error:
+        if options.debug:
+            raise
+        print("error: {}".format(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
