@@ -3,8 +3,8 @@
 After detect_face of facenet-pytorch 2.6.0 (and kpzhang93's Matlab demo): one PNet run for each
 scale, one network run for each crop, loops over boxes, float64 throughout, no caps. Two rules are
 the Matlab demo's where the two differ: crops keep black where they reach over the border, and
-overlaps count both corners as pixels. Resizing: area when smaller, bilinear when larger, always
-from the full picture.
+overlaps count both corners as pixels. Resizing is the fast one's, step by step: area when smaller
+(in halves first), bilinear when larger.
 """
 from typing import Any, Dict, List, Tuple
 
@@ -23,7 +23,7 @@ def detect(networks: Tuple[Any, Any, Any], image: np.ndarray, min_face: int = 40
     scale, side = 12 / min_face, min(height, width) * 12 / min_face
     everything = []  # type: List[Candidate]
     while side >= 12:
-        small = resized(image, int(width * scale + 1), int(height * scale + 1))
+        small = resized(halved(image, 1 / scale)[0], int(width * scale + 1), int(height * scale + 1))
         everything += suppressed(proposals(pnet, small, scale, thresholds[0]), 0.5)
         scale, side = scale * factor, side * factor
     candidates = suppressed(everything, 0.7)
@@ -48,6 +48,16 @@ def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def halved(image: np.ndarray, shrink: float) -> Tuple[np.ndarray, int]:
+    """Area shrinking in steps: halve (an odd last row or column goes) while 3 pixels or more make one."""
+    times = 0
+    while shrink >= 3 and min(image.shape[:2]) >= 2:
+        rows, columns = image.shape[0] // 2, image.shape[1] // 2
+        image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+        times, shrink = times + 1, shrink / 2
+    return image, times
+
+
 def as_input(image: np.ndarray) -> np.ndarray:
     return ((image[:, :, ::-1].transpose(2, 0, 1)[None] - 127.5) / 128).astype(np.float32)
 
@@ -65,7 +75,7 @@ def proposals(pnet: Any, small: np.ndarray, scale: float, threshold: float) -> L
 def judged(network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float) -> List[Candidate]:
     passed = []
     for one in candidates:
-        patch = crop(image, one["box"])
+        patch = crop(image, one["box"], size)
         if patch is None:
             continue
         found = network.run({"input": as_input(resized(patch, size, size))})
@@ -76,15 +86,18 @@ def judged(network: Any, image: np.ndarray, candidates: List[Candidate], size: i
     return passed
 
 
-def crop(image: np.ndarray, box: List[float]) -> Any:
+def crop(image: np.ndarray, box: List[float], size: int) -> Any:
     """The pixels of a box counted from 1, black outside the picture; None for no pixel at all."""
-    x1, y1, x2, y2 = (int(np.fix(value)) - 1 for value in box)
+    edges = [int(np.fix(value)) for value in box]
+    edges[0], edges[1] = edges[0] - 1, edges[1] - 1
+    image, times = halved(image, (edges[2] - edges[0]) / size)
+    x1, y1, x2, y2 = (int(np.floor(value / 2 ** times + 0.5)) for value in edges)
     height, width = image.shape[:2]
-    if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 >= width or y1 >= height:
+    if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         return None
-    patch = np.zeros((y2 - y1 + 1, x2 - x1 + 1, 3), np.uint8)
-    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
-    patch[top - y1:bottom - y1 + 1, left - x1:right - x1 + 1] = image[top:bottom + 1, left:right + 1]
+    patch = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    patch[top - y1:bottom - y1, left - x1:right - x1] = image[top:bottom, left:right]
     return patch
 
 

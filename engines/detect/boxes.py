@@ -7,6 +7,7 @@ the few that survive.
 import numpy as np
 
 UNION = "union"  # overlap / area of both together
+BUNCH = 64  # boxes that suppression takes at once: 16 to 128 take the same time
 SMALLER = "min"  # overlap / area of the smaller one: also finds a box inside another
 
 
@@ -34,21 +35,20 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: s
     `threshold`; of equal scores the earlier one is the better.
     """
     order = np.argsort(-scores, kind="stable")
-    kept = []
-    x1, y1, x2, y2 = _ends(boxes[order], inclusive)
-    area = (x2 - x1) * (y2 - y1)
-    alive = np.arange(len(order))
-    zero = np.float32(0)
-    while len(alive):
-        best, alive = alive[0], alive[1:]
-        kept.append(best)
-        if not len(alive):
-            break
-        shared = np.maximum(np.minimum(x2[best], x2[alive]) - np.maximum(x1[best], x1[alive]), zero)
-        shared *= np.maximum(np.minimum(y2[best], y2[alive]) - np.maximum(y1[best], y1[alive]), zero)
-        whole = np.minimum(area[best], area[alive]) if measure == SMALLER else area[best] + area[alive] - shared
-        alive = alive[shared <= threshold * whole]
-    return order[np.array(kept, np.int64)]
+    kept = [np.zeros(0, np.int64)]
+    while len(order):
+        # The best ones settle among themselves who stays; then all the others meet those at once.
+        first, order = order[:BUNCH], order[BUNCH:]
+        hits = overlaps(boxes[first], boxes[first], measure, inclusive) > threshold
+        alive = np.ones(len(first), bool)
+        for row in np.flatnonzero(np.triu(hits, 1).any(axis=1)):
+            if alive[row]:
+                alive[row + 1:] &= ~hits[row, row + 1:]
+        first = first[alive]
+        kept.append(first)
+        if len(order):
+            order = order[~(overlaps(boxes[first], boxes[order], measure, inclusive) > threshold).any(axis=0)]
+    return np.concatenate(kept)
 
 
 def regress(boxes: np.ndarray, offsets: np.ndarray, inclusive: bool = True) -> np.ndarray:

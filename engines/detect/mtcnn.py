@@ -61,15 +61,14 @@ class Mtcnn(Detector):
         plan = layout(image.shape[0], image.shape[1], self._min_face, self._factor)
         if not plan.levels:
             return Faces.none()
-        candidates = self._propose(image, plan)
-        candidates = self._refine(image, candidates)
-        return self._finish(image, candidates)
+        halves = sampling.Halves(image)
+        return self._finish(halves, self._refine(halves, self._propose(halves, plan)))
 
     def close(self) -> None:
         for network in (self._pnet, self._rnet, self._onet):
             network.close()
 
-    def _propose(self, image: np.ndarray, plan: Layout) -> np.ndarray:
+    def _propose(self, image: sampling.Halves, plan: Layout) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
         shape = (1, 3, plan.height, plan.width)
         if self._blob is None or self._blob.shape != shape:
@@ -78,12 +77,12 @@ class Mtcnn(Detector):
         found = self._pnet.run({"input": self._blob})
         boxes, scores, offsets, levels = decode(plan, found["probability"][0, 1], found["regression"][0],
                                                 self._thresholds[0])
-        apart = boxes + np.float32(2 * max(image.shape)) * levels[:, None]  # one suppression for all scales
+        apart = boxes + np.float32(2 * boxes.max(initial=0)) * levels[:, None]  # one suppression for all scales
         keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
         keep = keep[suppress(boxes[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
-    def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def _refine(self, image: sampling.Halves, boxes: np.ndarray) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
         boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
@@ -92,7 +91,7 @@ class Mtcnn(Detector):
         keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[:self._onet_cap]
         return squared(regress(boxes[keep], offsets[keep]))
 
-    def _finish(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
+    def _finish(self, image: sampling.Halves, boxes: np.ndarray) -> Faces:
         """ONet: the faces, best score first."""
         boxes, found = _look(self._onet, image, boxes, ONET_SIZE)
         scores = found["probability"][:, 1]
@@ -123,7 +122,7 @@ def decode(plan: Layout, scores: np.ndarray, offsets: np.ndarray,
     return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
 
 
-def _look(network: Network, image: np.ndarray, boxes: np.ndarray, size: int) -> Tuple[np.ndarray, Dict[str, Any]]:
+def _look(network: Network, image: sampling.Halves, boxes: np.ndarray, size: int) -> Tuple[np.ndarray, Dict[str, Any]]:
     """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
     whole = np.fix(boxes)
     return boxes, network.run({"input": sampling.crops(image, whole - 1, size)})

@@ -5,6 +5,7 @@ bilinear when it grows. Area over a whole frame for each of nine scales costs mo
 so it starts from a frame halved often enough to leave at least `KEEP` source pixels to each target
 pixel. That differs from the direct way in a target pixel's rim alone (the parity test holds it).
 """
+import math
 from typing import Sequence, Tuple, Union
 
 import cv2
@@ -44,11 +45,11 @@ class Halves:
         return True
 
 
-def pyramid(image: np.ndarray, layout: Layout, blob: np.ndarray) -> None:
+def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) -> None:
     """Fill `blob` (1, 3, layout.height, layout.width) float32 with every scale of a BGR picture
     (H, W, 3) uint8 in its place: RGB, (x - 127.5) / 128; the rest stays as black is."""
     canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
-    halves = Halves(image)
+    halves = image if isinstance(image, Halves) else Halves(image)
     for level in layout.levels:
         base, _ = halves.at(1 / level.scale)
         small = shrunk(base, level.width, level.height)
@@ -78,30 +79,37 @@ def to_planes(image: np.ndarray, planes: np.ndarray) -> None:
 def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.ndarray:
     """Cut square boxes out of a BGR picture for RNet (24) and ONet (48).
 
-    boxes (N, 4): x1 y1 x2 y2 in whole pixels, both corners inside the box, over the border allowed
-    (black there). Returns (N, 3, size, size) float32, RGB, (x - 127.5) / 128.
+    boxes (N, 4): x1 y1 x2 y2 in whole pixels from 0, both corners inside the box, over the border
+    allowed (black there). A large box is cut out of a halved picture, to its nearest pixel.
+    Returns (N, 3, size, size) float32, RGB, (x - 127.5) / 128.
     """
-    picture = image.at(0)[0] if isinstance(image, Halves) else image
-    corners = np.asarray(boxes).astype(np.int64)
-    height, width = picture.shape[:2]
-    canvas = np.zeros((len(corners) * size, size, 3), np.uint8)
-    inside = (corners[:, 0] >= 0) & (corners[:, 1] >= 0) & (corners[:, 2] < width) & (corners[:, 3] < height)
-    for row, ((x1, y1, x2, y2), whole) in enumerate(zip(corners.tolist(), inside.tolist())):
-        if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 >= width or y1 >= height:
+    halves = image if isinstance(image, Halves) else Halves(image)
+    edges = np.asarray(boxes, np.float64) + [0, 0, 1, 1]
+    canvas = np.zeros((len(edges) * size, size, 3), np.uint8)
+    shrinks = ((edges[:, 2] - edges[:, 0]) / size).tolist()
+    for row, (shrink, edge) in enumerate(zip(shrinks, edges.tolist())):
+        picture, step = halves.at(shrink)
+        x1, y1, x2, y2 = [int(math.floor(value / 2**step + 0.5)) for value in edge] if step else [int(v) for v in edge]
+        height, width = picture.shape[:2]
+        if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
             continue
-        patch = picture[y1:y2 + 1, x1:x2 + 1] if whole else _padded(picture, x1, y1, x2, y2)
+        if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+            patch = picture[y1:y2, x1:x2]
+        else:
+            patch = _padded(picture, x1, y1, x2, y2)
         canvas[row * size:(row + 1) * size] = shrunk(patch, size, size)
-    planes = np.empty((3, len(corners) * size, size), np.float32)
-    if len(corners):
+    planes = np.empty((3, len(edges) * size, size), np.float32)
+    if len(edges):
         to_planes(canvas, planes)
-    return np.ascontiguousarray(planes.reshape(3, len(corners), size, size).transpose(1, 0, 2, 3))
+    return np.ascontiguousarray(planes.reshape(3, len(edges), size, size).transpose(1, 0, 2, 3))
 
 
 def _padded(image: np.ndarray, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+    """Rows y1 to y2 and columns x1 to x2 (the ends not included), black outside the picture."""
     height, width = image.shape[:2]
     return cv2.copyMakeBorder(
-        image[max(y1, 0):y2 + 1, max(x1, 0):x2 + 1],
-        max(-y1, 0), max(y2 + 1 - height, 0), max(-x1, 0), max(x2 + 1 - width, 0),
+        image[max(y1, 0):y2, max(x1, 0):x2],
+        max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0),
         cv2.BORDER_CONSTANT, value=(0, 0, 0),
     )  # fmt: skip
 
