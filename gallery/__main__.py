@@ -116,9 +116,10 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> commands.Answer:
             return commands.COMMANDS[arguments.command](records, settings, arguments)
     from engines.recognizer import Recognizer
 
-    with Recognizer.from_settings(settings) as recognizer:
-        with Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold) as gallery:
-            return commands.enroll(gallery, recognizer, settings, arguments)
+    recognizer = Recognizer.from_settings(settings)
+    gallery = Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold)
+    with recognizer, gallery:
+        return commands.enroll(gallery, recognizer, settings, arguments)
 
 
 def _tell(answer: commands.Answer, arguments: argparse.Namespace) -> int:

@@ -95,7 +95,7 @@ def show_person(records: Records, settings: Settings, arguments: argparse.Namesp
 
 def enroll(gallery: Gallery, recognizer: Any, settings: Settings, arguments: argparse.Namespace) -> Answer:
     enroller = PhotoEnroller(gallery, recognizer, settings, arguments.anyway)
-    photos = None  # type: Optional[List[Photo]]
+    photos: Optional[List[Photo]] = None
     if arguments.name is not None:
         name = clean_name(arguments.name)
         files = [file for given in arguments.photos for file in _given(Path(given))]
@@ -227,7 +227,8 @@ def check(records: Records, settings: Settings, arguments: argparse.Namespace) -
     if records.db.path.stat().st_mode & 0o077:
         notes.append("{0}: others can read it; 'chmod 600 {0}' ends that.".format(records.db.path))
     people = records.people(settings.embedder.model)
-    models = dict(records.db.read("SELECT model, count(*) FROM embeddings GROUP BY model"))  # type: ignore[arg-type]
+    rows = records.db.read("SELECT model, count(*) FROM embeddings GROUP BY model")
+    models = dict(rows)
     blind = [one.name for one in people if not one.embeddings]
     if blind:
         notes.append("{}: not known to the model {}.".format(", ".join(blind), settings.embedder.model))

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type
 from urllib.parse import quote
 
 import sqlite_utils
@@ -58,7 +58,7 @@ def counters(db: sqlite_utils.Database) -> None:
     db.execute("CREATE TRIGGER person_renamed AFTER UPDATE OF name ON people " + bump)
 
 
-MIGRATIONS = (people_embeddings_photos, counters)  # type: Tuple[Callable[[sqlite_utils.Database], None], ...]
+MIGRATIONS: Tuple[Callable[[sqlite_utils.Database], None], ...] = (people_embeddings_photos, counters)
 
 
 class Database:
@@ -72,7 +72,7 @@ class Database:
         self.path = Path(path)
         self.clock = clock
         self.lock = threading.RLock()
-        self.problem = None  # type: Optional[str]
+        self.problem: Optional[str] = None
         self.read_only = False
         self._depth = 0
         with self._explained(GalleryError):
@@ -222,7 +222,7 @@ class Database:
                 conn.execute("BEGIN IMMEDIATE")  # a file that turned read-only says so here
                 conn.execute("ROLLBACK")
             elif pending(db):
-                raise GalleryError("{}: is of an older version and cannot be written, so not updated.".format(self.path))
+                raise GalleryError("{}: is of an older version, and cannot be written to update it.".format(self.path))
             return db
         except BaseException:
             conn.close()
@@ -257,7 +257,7 @@ class Database:
             return 0
 
     @contextlib.contextmanager
-    def _explained(self, kind: type) -> Iterator[None]:
+    def _explained(self, kind: Type[GalleryError]) -> Iterator[None]:
         """SQLite's errors as ours; `kind` is what an OperationalError becomes."""
         try:
             yield
@@ -270,7 +270,10 @@ class Database:
             ) from error
 
 
-_MEANING = {GalleryError: "cannot be read now", StorageError: "cannot be written now, nothing of this is stored"}
+_MEANING: Dict[Type[GalleryError], str] = {
+    GalleryError: "cannot be read now",
+    StorageError: "cannot be written now, nothing of this is stored",
+}
 
 
 def pending(db: sqlite_utils.Database) -> List[Callable[[sqlite_utils.Database], None]]:

@@ -94,8 +94,11 @@ def _remove_folder(folder: Path, name: str) -> List[str]:
                 path.unlink()
         rest = sorted(path.name for path in inner.iterdir())
         if rest:
-            problems.append("{}: stays, because it holds {} that {} no photo.".format(
-                inner, ", ".join(rest[:3]), "is" if len(rest) == 1 else "are"))
+            problems.append(
+                "{}: stays, because it holds {} that {} no photo.".format(
+                    inner, ", ".join(rest[:3]), "is" if len(rest) == 1 else "are"
+                )
+            )
         else:
             inner.rmdir()
     return problems
@@ -112,7 +115,7 @@ def _move(records: Records, folder: Path, old: str, new: str, change: Callable[[
     new = clean_name(new)
     files = photos_of(folder, old)
     emptied = _folders(folder, old)
-    moved = []  # type: List[Tuple[Path, Path]]
+    moved: List[Tuple[Path, Path]] = []
     try:
         with records.db.transaction():
             change()

@@ -131,7 +131,7 @@ class PhotoEnroller:
 
         with bar:
             try:
-                batch = []  # type: List[Loaded]
+                batch: List[Loaded] = []
                 for loaded in self._load_ahead(photos):
                     if stop is not None and stop.is_set():
                         report.interrupted = True
@@ -154,8 +154,10 @@ class PhotoEnroller:
     def _load_ahead(self, photos: Sequence[Photo]) -> Iterator[Loaded]:
         """The photos in order, decoded by other threads while the recognizer works on those before."""
         records = self.gallery.records
-        known = {row.path: row for row in records.photos("model = ?", [self.gallery.model])} if len(photos) > 1 else None
-        waiting = collections.deque()  # type: Deque[Future]
+        known: Optional[Dict[str, PhotoRow]] = None
+        if len(photos) > 1:
+            known = {row.path: row for row in records.photos("model = ?", [self.gallery.model])}
+        waiting: Deque[Future] = collections.deque()
         pool = ThreadPoolExecutor(DECODERS)
         try:
             for photo in photos:
@@ -210,20 +212,22 @@ class PhotoEnroller:
     # ---- looking and deciding -----------------------------------------------------------------
     def _enroll(self, batch: Sequence[Loaded]) -> List[Result]:
         """Decide on a batch and store all of it in one transaction."""
-        results = []  # type: List[Result]
-        chips, scores, rows = [], [], []
+        results: List[Result] = []
+        chips: List[np.ndarray] = []
+        scores: List[float] = []
+        rows: List[int] = []
         for loaded in batch:
             result, chip, score = (loaded.result, None, 0.0) if loaded.image is None else self._look(loaded)
-            if result is None:
+            if result is None and chip is not None:
                 rows.append(len(results))
                 chips.append(chip)
                 scores.append(score)
-                result = Result(loaded.row.path, loaded.row.person, "enrolled")
-            results.append(result)
+            results.append(result or Result(loaded.row.path, loaded.row.person, "enrolled"))
         embeddings = self._recognizer.embed_chips(np.stack(chips)) if chips else np.zeros((0, 0), np.float32)
-        accepted = {}  # type: Dict[int, int]
+        accepted: Dict[int, int] = {}
         for at, index in enumerate(rows):
-            results[index] = self._recognised(results[index], at, embeddings, [(results[i], accepted[i]) for i in accepted])
+            before = [(results[other], accepted[other]) for other in accepted]
+            results[index] = self._recognised(results[index], at, embeddings, before)
             if results[index].outcome == "enrolled":
                 accepted[index] = at
         self._store(batch, results, accepted, embeddings, chips, scores)
@@ -270,7 +274,7 @@ class PhotoEnroller:
         scores: Sequence[float],
     ) -> None:
         now = self.gallery.records.clock()
-        entries = []
+        entries: List[Tuple[Any, ...]] = []
         for index, (loaded, result) in enumerate(zip(batch, results)):
             row = loaded.row._replace(
                 outcome=result.outcome,

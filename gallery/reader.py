@@ -63,9 +63,7 @@ def decode(data: bytes, suffix: str) -> np.ndarray:
 def _checked(image: Any) -> Any:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise Unreadable(
-            "{:.0f} megapixels; at most {} are read".format(width * height / 1e6, MAX_PIXELS // 1000000)
-        )
+        raise Unreadable("{:.0f} megapixels; at most {} are read".format(width * height / 1e6, MAX_PIXELS // 1000000))
     if image.format == "JPEG":  # decoded at 1/2, 1/4 or 1/8, whichever still covers MAX_SIDE
         image.draft(None, (MAX_SIDE, MAX_SIDE))
     image.seek(0)
@@ -111,7 +109,7 @@ def _small(picture: Any) -> np.ndarray:
     scale = MAX_SIDE / float(max(height, width))
     if scale >= 1:
         return bgr
-    size = (max(1, int(round(width * scale))), max(1, int(round(height * scale))))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
 
 

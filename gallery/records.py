@@ -17,6 +17,8 @@ from errors import GalleryError, StorageError, UsageError
 from gallery.database import Database
 
 NAME_LENGTH = 64
+BARRED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # control, direction, surrogate, private, ends of lines
+JOINERS = "\u200c\u200d"  # part of the spelling in Persian and several Indian scripts
 NAME_BYTES = 240  # a name is a folder's name, too, and file systems take 255 bytes
 UNIT_TOLERANCE = 1e-3  # | |embedding| - 1 |; float32 rounding stays under 1e-6
 LOAD_ROWS = 4096  # embeddings read at a time: 8 MB at 512 floats
@@ -66,11 +68,12 @@ class PhotoRow(NamedTuple):
 def clean_name(text: str) -> str:
     """`text` stripped and in NFC. Raises UsageError where it cannot be a person's (and a folder's) name."""
     name = unicodedata.normalize("NFC", text).strip()
-    bad = [c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Co", "Zl", "Zp") or c in "/\\"]
+    bad = [c for c in name if (unicodedata.category(c) in BARRED and c not in JOINERS) or c in "/\\"]
     if not name or bad or name.startswith(".") or len(name) > NAME_LENGTH or len(name.encode()) > NAME_BYTES:
         raise UsageError(
-            "{!r} cannot be a name: write 1 to {} characters without / and \\, "
-            "not beginning with a full stop.".format(text, NAME_LENGTH)
+            "{!r} cannot be a name: write 1 to {} characters without / and \\, not beginning with a full stop.".format(
+                text, NAME_LENGTH
+            )
         )
     return name
 
@@ -103,7 +106,7 @@ class Records:
         return [Person(*row) for row in rows]
 
     def names(self) -> Dict[int, str]:
-        return dict(self.db.read("SELECT id, name FROM people"))  # type: ignore[arg-type]
+        return dict(self.db.read("SELECT id, name FROM people"))
 
     def find(self, name: str) -> int:
         """The person's id. Raises UsageError naming the nearest names."""

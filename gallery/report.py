@@ -51,12 +51,12 @@ class Result(NamedTuple):
 
 
 class Report:
-    """Every photo of one run, in the order in which they were decided. `total` photos were to be looked at; fewer results mean that
-    it was interrupted."""
+    """Every photo of one run, in the order in which they were decided. `total` photos were to be
+    looked at; fewer results mean that it was interrupted."""
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.results = []  # type: List[Result]
+        self.results: List[Result] = []
         self.interrupted = False
         self._started = time.monotonic()
         self.seconds = 0.0
@@ -70,7 +70,7 @@ class Report:
 
     def summary(self) -> str:
         """One line: '940 enrolled, 60 refused (41 several faces, ...), 0 unchanged of 1000 photos in 31.2 s'."""
-        reasons = {}  # type: Dict[str, int]
+        reasons: Dict[str, int] = {}
         for result in self.results:
             if result.outcome == "refused" and result.reason:
                 reasons[result.reason] = reasons.get(result.reason, 0) + 1

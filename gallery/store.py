@@ -42,10 +42,10 @@ class Gallery:
         self._removals = -1
         self._version = records.db.version()
         self._next_look = 0.0
-        self._seen = {}  # type: Dict[str, float]
-        self._seen_written = None  # type: Optional[float]
-        self._writer = None  # type: Optional[threading.Thread]
-        self._trouble = None  # type: Optional[str]
+        self._seen: Dict[str, float] = {}
+        self._seen_written: Optional[float] = None
+        self._writer: Optional[threading.Thread] = None
+        self._trouble: Optional[str] = None
         self.refresh()
         self._told = self._state
 
@@ -133,7 +133,7 @@ class Gallery:
 
     def enroll_many(self, batch: Sequence[tuple]) -> List[int]:
         """Several `enroll` in one transaction; an entry without embeddings only reports its photo."""
-        new = []  # type: List[Tuple[int, List[int], np.ndarray]]
+        new: List[Tuple[int, List[int], np.ndarray]] = []
         with self.records.db.lock:
             with self.records.db.transaction():
                 for name, embeddings, qualities, source, chips, photo in batch:

@@ -64,10 +64,10 @@ def read_people(
     wrong; the people of the lines before it are stored."""
     header = _json(lines.readline(), origin, 1)
     if header.get("format") != FORMAT:
-        raise UsageError("{}: is no export of a kiosk's gallery; make one with 'python -m gallery export'.".format(origin))
+        raise UsageError("{}: is no export of a gallery; 'python -m gallery export' makes one.".format(origin))
     if header.get("version", 0) > VERSION:
         raise UsageError("{}: was exported by a newer kiosk; update this one.".format(origin))
-    done = {"people": [], "added": 0, "known": 0}  # type: Dict[str, Any]
+    done: Dict[str, Any] = {"people": [], "added": 0, "known": 0}
     for number, text in enumerate(lines, 2):
         if not text.strip():
             continue
@@ -173,7 +173,7 @@ def unsound(records: Records) -> List[str]:
     applied = {name for (name,) in records.db.read("SELECT name FROM migrations")}
     if applied != {migration.__name__ for migration in MIGRATIONS}:
         found.append("the tables are not those of this version.")
-    sizes = {}  # type: Dict[str, int]
+    sizes: Dict[str, int] = {}
     with records.db.reading():
         for chunk in records.db.chunks("SELECT id, model, vector FROM embeddings ORDER BY id", (), 4096):
             for number, model, blob in chunk:

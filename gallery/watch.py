@@ -29,17 +29,17 @@ class PhotoWatcher:
     def __init__(self, gallery: Gallery, open_recognizer: Callable[[], Any], settings: Settings) -> None:
         """`open_recognizer` makes a recognizer (a context manager) for this thread alone; it is
         called when there is a first photo to look at."""
-        self.problem = None  # type: Optional[str]
+        self.problem: Optional[str] = None
         self._gallery = gallery
         self._open_recognizer = open_recognizer
         self._settings = settings
         self._folder = Path(settings.gallery.photos)
-        self._recognizer = None  # type: Any
-        self._settling = {}  # type: Dict[Path, Tuple[Signature, float]]
-        self._done = {}  # type: Dict[Path, Signature]
-        self._news = queue.Queue()  # type: queue.Queue[Result]
+        self._recognizer: Any = None
+        self._settling: Dict[Path, Tuple[Signature, float]] = {}
+        self._done: Dict[Path, Signature] = {}
+        self._news: queue.Queue[Result] = queue.Queue()
         self._stop = threading.Event()
-        self._thread = None  # type: Optional[threading.Thread]
+        self._thread: Optional[threading.Thread] = None
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="photos", daemon=True)
@@ -55,9 +55,8 @@ class PhotoWatcher:
     def look(self, now: float) -> List[Result]:
         """One poll at `now` (monotonic seconds); what the thread does every POLL_S."""
         present = {photo.path: photo for photo in scan(self._folder)}
-        for known in (self._settling, self._done):
-            for path in set(known) - set(present):  # type: ignore[call-overload]
-                del known[path]  # type: ignore[attr-defined]
+        self._settling = {path: state for path, state in self._settling.items() if path in present}
+        self._done = {path: signature for path, signature in self._done.items() if path in present}
         told = []
         for path, photo in present.items():
             if self._stop.is_set():
