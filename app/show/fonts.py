@@ -9,6 +9,7 @@ right to left are shown, but not shaped.
 import importlib.util
 import os
 import subprocess
+import sys
 import unicodedata
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -29,10 +30,15 @@ AVOIDED = ("mono", "italic", "oblique", "serif", "thin", "light", "condensed", "
 FONTCONFIG_WAIT_S = 2
 
 
+def to_stderr(line: str) -> None:
+    """Standard output may be carrying the events."""
+    print(line, file=sys.stderr)
+
+
 class Typeface:
     """Text to masks. `say` gets one line for each character that no font has."""
 
-    def __init__(self, font: str = AUTO, say: Callable[[str], None] = print) -> None:
+    def __init__(self, font: str = AUTO, say: Callable[[str], None] = to_stderr) -> None:
         self._say = say
         self._fonts: Dict[Tuple[str, int], ImageFont.FreeTypeFont] = {}
         self._font_of: Dict[str, str] = {}  # character -> file

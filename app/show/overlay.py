@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from app.show import theme
-from app.show.fonts import AUTO, Typeface
+from app.show.fonts import AUTO, Typeface, to_stderr
 from app.show.panel import Panel, PanelPainter
 from app.show.sprites import Canvas, Sprite, outline, paste, rounded
 
@@ -46,7 +46,7 @@ class Overlay:
     """`font` is the setting show.font; `say` gets one line for each character that no font has.
     Raises UsageError where `font` cannot be read."""
 
-    def __init__(self, font: str = AUTO, say: Callable[[str], None] = print) -> None:
+    def __init__(self, font: str = AUTO, say: Callable[[str], None] = to_stderr) -> None:
         self._face = Typeface(font, say)
         self._panels = PanelPainter(self._face)
         kept = functools.lru_cache(maxsize=KEPT_SPRITES)
@@ -188,7 +188,7 @@ def draw_box(picture: np.ndarray, label: Label, scale: float) -> None:
     limit = 4 * max(picture.shape[:2])  # OpenCV draws in 16-bit coordinates
     x1, y1, x2, y2 = [round(min(max(float(value), -limit), limit)) for value in label.box]
     colour = theme.STATES[label.state]
-    thin, thick = theme.scaled(2, scale), theme.scaled(4, scale)
+    thin, thick = max(theme.scaled(2, scale), 2), theme.scaled(4, scale)  # of one pixel the dark edge would win
     arm = max(min(x2 - x1, y2 - y1) // 4, thick)
     if label.state == "pending":
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, theme.scaled(1, scale))

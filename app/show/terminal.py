@@ -28,7 +28,8 @@ CHUNK = 4096  # bytes read at once
 
 
 class Terminal:
-    """Standard input as keys, standard output for lines. Closing twice is harmless."""
+    """Standard input as keys, standard error for lines (standard output may be carrying the events).
+    Closing twice is harmless."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._decoder = KeyDecoder(clock)
@@ -138,11 +139,11 @@ class Terminal:
 
     @staticmethod
     def _write(text: str) -> None:
-        """To standard output in whatever encoding it has; a reader that went away is no error."""
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        """In whatever encoding there is; a reader that went away is no error."""
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         try:
-            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-            sys.stdout.flush()
+            sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
+            sys.stderr.flush()
         except (AttributeError, OSError, ValueError):
             pass
 

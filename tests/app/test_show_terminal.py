@@ -147,7 +147,7 @@ def test_lines_are_told_once_and_survive_a_terminal_without_the_letters(monkeypa
             pass
 
     screen = Narrow()
-    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
     terminal = Terminal()
     for line in ("Zoë", "Zoë", "too dark", "Zoë"):
         terminal.say(line)
