@@ -12,6 +12,7 @@ end: how long quitting takes while the camera plays, is frozen, is gone.
     .venv/bin/python benchmarks/rtsp.py --cycles 2 --minutes 0.5
 """
 import argparse
+import fcntl
 import os
 import pty
 import select
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Tuple
@@ -34,6 +36,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"  # it alone sees GStreamer's bindings
 SERVER = str(ROOT / "tests" / "doubles" / "rtsp_server.py")
 LIMIT_S = 30.0  # whatever takes longer than this is reported as not seen
 NOTICE_S, RETURN_S, QUIT_S = 3.0, 5.0, 0.2  # what is asked for
+STATISTICS = "frames a second"  # the kiosk's last words
 TAKE_OFF = 5  # cycles before memory, threads and descriptors are compared with those at the end
 
 
@@ -125,7 +128,10 @@ class WatchedKiosk(Watched):
             "--set", "gallery.photos={}/photos".format(folder),
         ]  # fmt: skip
         self._terminal, inner = pty.openpty()
-        self._process = subprocess.Popen(command + extra, stdin=inner, stdout=inner, stderr=inner, cwd=str(ROOT))
+        self._process = subprocess.Popen(
+            command + extra, stdin=inner, stdout=inner, stderr=inner, cwd=str(ROOT),
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C and all
+        )  # fmt: skip
         os.close(inner)
         self.pid = self._process.pid
         self._size = 0
@@ -152,17 +158,17 @@ class WatchedKiosk(Watched):
 
     def quit(self) -> float:
         """Until the statistics are printed, which is the last thing that the kiosk does."""
-        self._listen(0)
-        start = time.monotonic()
+        start, text = time.monotonic(), ""
         os.write(self._terminal, b"q")
-        answered = None
-        while self._process.poll() is None and time.monotonic() < start + LIMIT_S:
-            if self._listen(0.01) and answered is None:
-                answered = time.monotonic() - start
-        if self._process.poll() is None:
-            self._process.kill()
-            return LIMIT_S
-        return answered if answered is not None else time.monotonic() - start
+        while STATISTICS not in text:
+            text += self._listen(0.01)
+            if time.monotonic() > start + LIMIT_S:
+                self._process.kill()
+                return LIMIT_S
+        answered = time.monotonic() - start
+        self._process.wait()
+        os.close(self._terminal)
+        return answered
 
 
 class Cycle(NamedTuple):
