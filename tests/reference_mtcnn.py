@@ -23,7 +23,7 @@ def detect(networks: Tuple[Any, Any, Any], image: np.ndarray, min_face: int = 40
     scale, side = 12 / min_face, min(height, width) * 12 / min_face
     everything = []  # type: List[Candidate]
     while side >= 12:
-        small = resized(halved(image, 1 / scale)[0], int(width * scale + 1), int(height * scale + 1))
+        small = resized(halved(image, 1 / scale, 4)[0], int(width * scale + 1), int(height * scale + 1))
         everything += suppressed(proposals(pnet, small, scale, thresholds[0]), 0.5)
         scale, side = scale * factor, side * factor
     candidates = suppressed(everything, 0.7)
@@ -48,10 +48,10 @@ def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def halved(image: np.ndarray, shrink: float) -> Tuple[np.ndarray, int]:
-    """Area shrinking in steps: halve (an odd last row or column goes) while 3 pixels or more make one."""
+def halved(image: np.ndarray, shrink: float, most: float) -> Tuple[np.ndarray, int]:
+    """Area shrinking in steps: halve (an odd last row or column goes) while `most` pixels or more make one."""
     times = 0
-    while shrink >= 3 and min(image.shape[:2]) >= 2:
+    while shrink >= most and min(image.shape[:2]) >= 2:
         rows, columns = image.shape[0] // 2, image.shape[1] // 2
         image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
         times, shrink = times + 1, shrink / 2
@@ -65,6 +65,8 @@ def as_input(image: np.ndarray) -> np.ndarray:
 def proposals(pnet: Any, small: np.ndarray, scale: float, threshold: float) -> List[Candidate]:
     found = pnet.run({"input": as_input(small)})
     scores, offsets = found["probability"][0, 1], found["regression"][0]
+    rows, columns = (small.shape[0] - 12) // 2 + 1, (small.shape[1] - 12) // 2 + 1
+    scores = scores[:rows, :columns]  # pooling in ceil mode adds cells that hang over the border of an odd side
     return [{
         "box": [float(np.floor(value / scale)) for value in (2 * x + 1, 2 * y + 1, 2 * x + 12, 2 * y + 12)],
         "score": float(scores[y, x]),
@@ -90,7 +92,7 @@ def crop(image: np.ndarray, box: List[float], size: int) -> Any:
     """The pixels of a box counted from 1, black outside the picture; None for no pixel at all."""
     edges = [int(np.fix(value)) for value in box]
     edges[0], edges[1] = edges[0] - 1, edges[1] - 1
-    image, times = halved(image, (edges[2] - edges[0]) / size)
+    image, times = halved(image, (edges[2] - edges[0]) / size, 3)
     x1, y1, x2, y2 = (int(np.floor(value / 2 ** times + 0.5)) for value in edges)
     height, width = image.shape[:2]
     if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:

@@ -13,11 +13,39 @@ and after: 20 of 46 ms of MTCNN's RNet. Everything here is exact up to rounding 
 The files on disk keep the native PRelu, which TensorRT wants.
 """
 import copy
-from typing import Any, Dict, List
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Set, Union
 
 import numpy as np
 
 BLOCK = 16  # channels side by side in ONNX Runtime's layout (8 without AVX-512: a divisor)
+SUFFIX = ".cpu1.onnx"  # of rewritten files; raise the number when the rewriting changes
+
+
+def quick(path: Path) -> Union[Path, bytes]:
+    """What to load in place of the ONNX file at `path`: itself when it has no PRelu, else its
+    rewritten copy, kept beside it (in memory only where that folder cannot be written)."""
+    copied = path.with_name(path.stem + SUFFIX)
+    try:
+        if copied.stat().st_mtime >= path.stat().st_mtime:
+            return copied
+    except OSError:
+        pass  # not there yet; a missing `path` is for the backend to report
+    if not path.is_file() or importlib.util.find_spec("onnx") is None:
+        return path
+    model = path.read_bytes()
+    if b"PRelu" not in model:
+        return path
+    model = rewritten(model)
+    part = copied.with_name("{}.{}.part".format(copied.name, os.getpid()))
+    try:
+        part.write_bytes(model)
+        os.replace(str(part), str(copied))
+    except OSError:
+        return model
+    return copied
 
 
 def rewritten(model: bytes) -> bytes:
@@ -46,41 +74,56 @@ class _Rewriter:
     def run(self) -> Any:
         from onnx import helper, numpy_helper
 
-        nodes = list(self._model.graph.node)
-        done = set()  # outputs of nodes that a rewrite has taken in
-        for node in nodes:
-            if node.output[0] in done:
-                continue
-            after = self._only_user(node)
-            last = self._only_user(after) if after is not None else None
-            if node.op_type == "Conv" and after is not None and after.op_type == "PRelu":
-                self._widen_input(node)
-                if last is not None and self._pools_into_block(node, after, last):
-                    done |= {after.output[0], last.output[0]}
-                    self._pool_first(node, after, last)
-                elif self._splits(after):
-                    done.add(after.output[0])
-                    self._split(node, after)
-                else:
-                    self._nodes.append(node)
-            elif node.op_type == "Conv" and after is not None and self._is_pair(node, after):
-                self._widen_input(node)
-                self._sigmoid(node, after)
-                done.add(after.output[0])
-            else:
-                if node.op_type == "Conv":
-                    self._widen_input(node)
-                elif node.op_type == "MaxPool" and node.input[0] in self._mixes:
-                    self._mixes[node.output[0]] = self._mixes[node.input[0]]
-                self._nodes.append(node)
+        taken = set()  # outputs of nodes that a rewrite has taken in
+        for node in list(self._model.graph.node):
+            if node.output[0] not in taken:
+                taken |= self._rewrite(node)
         used = {name for node in self._nodes for name in node.input}
         weights = [numpy_helper.from_array(np.ascontiguousarray(array), name)
-                   for name, array in self._weights.items() if name in used]
+                   for name, array in self._weights.items() if name in used]  # fmt: skip
         old = self._model.graph
         graph = helper.make_graph(self._nodes, old.name, list(old.input), list(old.output), weights)
         model = helper.make_model(graph, opset_imports=list(self._model.opset_import))
         model.ir_version = self._model.ir_version
         return model
+
+    def _rewrite(self, node: Any) -> Set[str]:
+        """Add `node`, together with what follows it where a pattern fits; the outputs of the latter."""
+        if node.op_type == "MaxPool" and node.input[0] in self._mixes:
+            self._mixes[node.output[0]] = self._mixes[node.input[0]]
+        if node.op_type != "Conv" or node.input[1] not in self._weights:
+            self._nodes.append(node)
+            return set()
+        node = self._own_weights(node)
+        after = self._only_user(node)
+        last = self._only_user(after) if after is not None else None
+        if after is not None and after.op_type == "PRelu" and after.input[1] in self._weights:
+            if last is not None and self._pools_into_block(node, after, last):
+                self._pool_first(node, after, last)
+                return {after.output[0], last.output[0]}
+            if self._splits(after):
+                self._split(node, after)
+                return {after.output[0]}
+        elif after is not None and self._is_pair(node, after):
+            self._sigmoid(node, after)
+            return {after.output[0]}
+        self._nodes.append(node)
+        return set()
+
+    def _own_weights(self, conv: Any) -> Any:
+        """A copy of a convolution whose weights are its alone, with a bias, and which reads the
+        channels that its rewritten input has."""
+        conv = copy.deepcopy(conv)
+        kernel = self._weights[conv.input[1]]
+        bias = self._weights[conv.input[2]] if len(conv.input) > 2 else np.zeros(len(kernel), np.float32)
+        mix = self._mixes.get(conv.input[0])
+        if mix is not None:
+            kernel = np.einsum("oihw,ic->ochw", kernel, mix)
+        names = [self._weight(conv.output[0] + "_kernel", kernel), self._weight(conv.output[0] + "_bias", bias)]
+        value = conv.input[0]
+        del conv.input[:]
+        conv.input.extend([value] + names)
+        return conv
 
     def _only_user(self, node: Any) -> Any:
         users = self._users.get(node.output[0], [])
@@ -96,19 +139,20 @@ class _Rewriter:
         self._weights[name] = array.astype(np.float32)
         return name
 
-    def _widen_input(self, conv: Any) -> None:
-        """Let a convolution read the channels that its rewritten input has."""
-        mix = self._mixes.get(conv.input[0])
-        if mix is not None:
-            self._weight(conv.input[1], np.einsum("oihw,ic->ochw", self._weights[conv.input[1]], mix))
-
     def _slope(self, prelu: Any) -> np.ndarray:
         return self._weights[prelu.input[1]].reshape(-1).astype(np.float64)
 
     def _pools_into_block(self, conv: Any, prelu: Any, pool: Any) -> bool:
         slope = self._slope(prelu)
         wide = len(slope) + int((slope < 0).sum())
-        return pool.op_type == "MaxPool" and wide <= BLOCK
+        return pool.op_type == "MaxPool" and wide <= BLOCK and self._plain_readers(pool)
+
+    def _plain_readers(self, node: Any) -> bool:
+        """Whether only convolutions without groups read `node`: they can take other channels."""
+        readers = self._users.get(node.output[0], [])
+        return bool(readers) and all(
+            one.op_type == "Conv" and not [item for item in one.attribute if item.name == "group" and item.i != 1]
+            for one in readers)  # fmt: skip
 
     def _pool_first(self, conv: Any, prelu: Any, pool: Any) -> None:
         slope = self._slope(prelu)
@@ -164,13 +208,12 @@ class _Rewriter:
             self._mixes[prelu.output[0]] = mix
 
     def _splits(self, prelu: Any) -> bool:
-        """Whether channels may be added: only a convolution (after a pooling, perhaps) can take them."""
+        """Whether its channels fill blocks as they are, or may be added to."""
         slope = self._slope(prelu)
+        if len(slope) % BLOCK == 0 and (slope <= 1).all():
+            return True
         reader = self._only_user(prelu)
-        if reader is not None and reader.op_type == "MaxPool":
-            reader = self._only_user(reader)
-        readers = self._users.get(prelu.output[0], []) if reader is None else [reader]
-        return all(one.op_type == "Conv" for one in readers) or (len(slope) % BLOCK == 0 and (slope <= 1).all())
+        return self._plain_readers(reader if reader is not None and reader.op_type == "MaxPool" else prelu)
 
     def _sum(self, value: str, linear: np.ndarray, bent: np.ndarray, end: str, group: int) -> None:
         """end = linear * value + relu(bent * value), both as convolutions with 1x1 kernels."""

@@ -2,8 +2,9 @@
 
 What a network sees decides what it finds, so the resizing is the original's: area when it shrinks,
 bilinear when it grows. Area over a whole frame for each of nine scales costs more than PNet itself;
-so it starts from a frame halved often enough to leave at least `KEEP` source pixels to each target
-pixel. That differs from the direct way in a target pixel's rim alone (the parity test holds it).
+so it starts from a frame halved (by area) as often as leaves KEEP source pixels and more to each
+target pixel. Over the 18 test photos that finds the faces that one step finds; leaving 1.5 to the
+pyramid lets two false ones of score 0.8 in.
 """
 import math
 from typing import Sequence, Tuple, Union
@@ -15,7 +16,8 @@ from engines.sampling.layout import Layout
 
 MEAN = 127.5  # MTCNN's input is (x - 127.5) / 128 (Zhang et al. 2016, the published networks)
 SCALE = 1 / 128
-KEEP = 1.5  # source pixels to a target pixel that the last step of area shrinking has at least
+KEEP = 2.0  # source pixels to a target pixel, in each direction, that the pyramid's last step has at least
+KEEP_CROP = 1.5  # and that of crops
 
 
 class Halves:
@@ -24,11 +26,11 @@ class Halves:
     def __init__(self, image: np.ndarray) -> None:
         self._images = [image]
 
-    def at(self, shrink: float) -> Tuple[np.ndarray, int]:
-        """The smallest copy that still has KEEP pixels to a target pixel, and how often it was
-        halved; `shrink` is pixels of the picture to a target pixel."""
+    def at(self, shrink: float, keep: float) -> Tuple[np.ndarray, int]:
+        """The smallest copy that has `keep` pixels to a target pixel, and how often it was halved;
+        `shrink` is pixels of the picture to a target pixel."""
         step = 0
-        while shrink >= 2 * KEEP:
+        while shrink >= 2 * keep:
             if step + 1 == len(self._images) and not self._halve():
                 break
             step, shrink = step + 1, shrink / 2
@@ -51,14 +53,9 @@ def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) 
     canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
     halves = image if isinstance(image, Halves) else Halves(image)
     for level in layout.levels:
-        base, _ = halves.at(1 / level.scale)
-        small = shrunk(base, level.width, level.height)
-        top, left, bottom, right = level.top, level.left, level.top + level.height, level.left + level.width
-        canvas[top:bottom, left:right] = small
-        if level.width % 2:
-            canvas[top:bottom, right] = small[:, -1]
-        if level.height % 2:
-            canvas[bottom, left:right + level.width % 2] = canvas[bottom - 1, left:right + level.width % 2]
+        base, _ = halves.at(1 / level.scale, KEEP)
+        small = shrunk(base, level.width, level.height)[: level.height // 2 * 2, : level.width // 2 * 2]
+        canvas[level.top : level.top + small.shape[0], level.left : level.left + small.shape[1]] = small
     to_planes(canvas, blob[0])
 
 
@@ -88,7 +85,7 @@ def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.
     canvas = np.zeros((len(edges) * size, size, 3), np.uint8)
     shrinks = ((edges[:, 2] - edges[:, 0]) / size).tolist()
     for row, (shrink, edge) in enumerate(zip(shrinks, edges.tolist())):
-        picture, step = halves.at(shrink)
+        picture, step = halves.at(shrink, KEEP_CROP)
         x1, y1, x2, y2 = [int(math.floor(value / 2**step + 0.5)) for value in edge] if step else [int(v) for v in edge]
         height, width = picture.shape[:2]
         if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:

@@ -6,9 +6,9 @@ a small search finds, for the frame at hand. A cell of PNet's map sees 12x12 pix
 a scale that starts on an even pixel therefore gives exactly the cells that it gives alone, and
 scales may touch, since a cell that straddles two of them belongs to neither.
 
-PNet pools in ceil mode: an odd scale has one more row (column) of cells than fit, whose last
-pooling window is cut by the border. In the blob a repeated last row (column) stands there, so that
-these cells exist too, with scores near those of a separate run; all others are equal to it.
+PNet pools in ceil mode, so that a scale of odd height (width), run alone, has one row (column) of
+cells more, which sees a pixel less. Here, as in tensorrt_demos, cells lie inside their scale: of an
+odd side the last pixel is left out.
 """
 import functools
 import itertools
@@ -21,7 +21,8 @@ STRIDE = 2  # pixels from one cell to the next
 
 
 class Level(NamedTuple):
-    """One scale: its size and its top left corner in the blob, in pixels of the blob."""
+    """One scale: its size, and its top left corner in the blob, in pixels of the blob. The blob
+    holds its even part: `height` - `height` % 2 rows, and columns likewise."""
 
     scale: float
     height: int
@@ -64,7 +65,7 @@ def layout(height: int, width: int, min_face: int, factor: float) -> Layout:
     """The packed blob for a frame of `height` x `width` pixels; without levels when it is too small."""
     steps = scales(height, width, min_face, factor)
     sizes = [(int(height * scale + 1), int(width * scale + 1)) for scale in steps]  # as facenet-pytorch
-    slots = [(rows + rows % 2, columns + columns % 2) for rows, columns in sizes]
+    slots = [(rows - rows % 2, columns - columns % 2) for rows, columns in sizes]
     blob_height, blob_width, corners = _pack(slots)
     levels = tuple(Level(scale, rows, columns, top, left)
                    for scale, (rows, columns), (top, left) in zip(steps, sizes, corners))
@@ -78,8 +79,8 @@ def layout(height: int, width: int, min_face: int, factor: float) -> Layout:
 
 
 def map_size(pixels: int) -> int:
-    """Cells of PNet's map along a side of `pixels` pixels (ceil mode: an odd side has one more)."""
-    return max(0, (pixels - CELL + 1) // STRIDE + 1) if pixels >= CELL else 0
+    """Cells of PNet's map that lie inside a side of `pixels` pixels."""
+    return max(0, (pixels - CELL) // STRIDE + 1)
 
 
 def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, int]]]:
