@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The kiosk: a camera (or a file) in, a picture with names out."""
 import argparse
+import io
+import os
 import sys
 from typing import List, Optional
 
-from errors import KioskError
+from errors import KioskError, UsageError
 from settings import load
 
 EXAMPLES = """\
@@ -43,9 +45,27 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _print_any_name() -> None:
+    """On a terminal that is not UTF-8 (LC_ALL=C on Python 3.6) a name is printed in escapes, not refused."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if getattr(stream, "buffer", None) is not None and "utf" not in (stream.encoding or "").lower():
+            wrapped = io.TextIOWrapper(stream.buffer, stream.encoding, errors="backslashreplace", line_buffering=True)
+            setattr(sys, name, wrapped)
+
+
+def _check_writable(path: Optional[str], option: str) -> None:
+    """Better now than after a day."""
+    folder = os.path.dirname(os.path.abspath(path)) if path else ""
+    if path and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UsageError("{} {}: {} is no folder that can be written into.".format(option, path, folder))
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
+    _print_any_name()
     try:
+        _check_writable(options.stats, "--stats")
         from app.start import run  # after the arguments: --help needs no libraries
 
         default = __file__.replace("run_kiosk.py", "config.yaml")

@@ -134,7 +134,7 @@ class Kiosk:
             self.stats.shown()
         else:
             if panel is not None:
-                self.output.say("{}: {} | {}".format(panel.title, panel.field or "", " | ".join(panel.lines)))
+                self.output.say("{}: {}".format(panel.title, " | ".join(line for line in panel.lines if line)))
             elif banner:
                 self.output.say(banner)
             self.stats.shown()
