@@ -1,8 +1,8 @@
 """Boxes as arrays: overlap, non-maximum suppression, regression, squares.
 
 A box is x1 y1 x2 y2. MTCNN counts whole pixels, both corners inside (a box from 3 to 3 is one pixel
-wide): `inclusive` adds that pixel. Everything is float32 and without a loop over boxes, but for
-the few that survive.
+wide): `inclusive` adds that pixel. No function loops over all boxes, only over those that overlap
+a better one.
 """
 import numpy as np
 
@@ -12,7 +12,7 @@ SMALLER = "min"  # overlap / area of the smaller one: also finds a box inside an
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray, measure: str = UNION, inclusive: bool = False) -> np.ndarray:
-    """Overlap of each of `boxes` (N, 4) with each of `others` (M, 4): (N, M) float32 in 0..1."""
+    """Overlap of each of `boxes` (N, 4) with each of `others` (M, 4): (N, M), 0..1."""
     first, second = _ends(boxes, inclusive), _ends(others, inclusive)
     width = np.minimum(first[2][:, None], second[2]) - np.maximum(first[0][:, None], second[0])
     height = np.minimum(first[3][:, None], second[3]) - np.maximum(first[1][:, None], second[1])
@@ -24,7 +24,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, measure: str = UNION, inclus
     else:
         whole = area[:, None] + other_area
         whole -= shared
-    return shared / np.maximum(whole, np.float32(1e-9))
+    return shared / np.maximum(whole, 1e-9)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: str = UNION,
@@ -53,7 +53,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: s
 
 def regress(boxes: np.ndarray, offsets: np.ndarray, inclusive: bool = True) -> np.ndarray:
     """Move the corners by `offsets` (N, 4), given in widths and heights of the boxes (N, 4)."""
-    sizes = boxes[:, 2:4] - boxes[:, 0:2] + np.float32(inclusive)
+    sizes = boxes[:, 2:4] - boxes[:, 0:2] + int(inclusive)
     return boxes + offsets * np.concatenate([sizes, sizes], axis=1)
 
 
@@ -61,12 +61,12 @@ def squared(boxes: np.ndarray) -> np.ndarray:
     """The square around each box's middle with the box's longer side."""
     sizes = boxes[:, 2:4] - boxes[:, 0:2]
     side = sizes.max(axis=1, keepdims=True)
-    corner = boxes[:, 0:2] + (sizes - side) * np.float32(0.5)
+    corner = boxes[:, 0:2] + (sizes - side) * 0.5
     return np.concatenate([corner, corner + side], axis=1)
 
 
 def _ends(boxes: np.ndarray, inclusive: bool) -> np.ndarray:
     """(4, N) float32 rows x1 y1 x2 y2; the last two count the last pixel in when `inclusive`."""
-    ends = np.array(boxes, np.float32).reshape(-1, 4).T.copy()
-    ends[2:] += np.float32(inclusive)
+    ends = np.array(boxes).reshape(-1, 4).T.copy()
+    ends[2:] += int(inclusive)
     return ends

@@ -3,7 +3,8 @@
 PNet scans the picture at all scales, in one run over one packed blob; RNet judges its candidates at
 24x24, ONet the rest at 48x48 and adds landmarks. Rules and constants are the original's, as
 kpzhang93's demo and facenet-pytorch have them; new are the packing, one run for each network, and
-the caps, which bound the time that a crowd can take: the best scores go first.
+the caps, which bound the time that a crowd can take: the best scores go first. Boxes stay float64
+to the end: scores near 1 decide between all but equal boxes, and floor() and fix() between pixels.
 """
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -45,7 +46,7 @@ class Mtcnn(Detector):
         from engines.build import ensure
 
         files = ensure("mtcnn", settings)
-        networks = [open_network(files[role], settings) for role in ("pnet", "rnet", "onet")]
+        networks = [open_network(files[role], settings, rewrite=True) for role in ("pnet", "rnet", "onet")]
         own, detector = settings.mtcnn, settings.detector
         last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
         return cls(networks[0], networks[1], networks[2], detector.min_face,
@@ -102,7 +103,7 @@ class Mtcnn(Detector):
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         boxes = regress(boxes, offsets)
         keep = suppress(boxes, scores, AFTER_ONET, SMALLER, inclusive=True)
-        return Faces(boxes[keep], scores[keep], np.ascontiguousarray(landmarks[keep]))
+        return Faces(boxes[keep].astype(np.float32), scores[keep], landmarks[keep].astype(np.float32))
 
 
 def decode(plan: Layout, scores: np.ndarray, offsets: np.ndarray,
@@ -118,7 +119,7 @@ def decode(plan: Layout, scores: np.ndarray, offsets: np.ndarray,
     rows, columns = np.divmod(picked, scores.shape[1])
     corner = np.stack([columns * STRIDE - plan.lefts[levels], rows * STRIDE - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
-    boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale).astype(np.float32)
+    boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale)
     return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
 
 
