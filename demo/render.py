@@ -3,7 +3,7 @@
 A walk-up scene made of three public-domain portraits (PROVENANCE.md): a lobby, two people whom the
 kiosk knows and a stranger. Each shown face is the portrait that is enrolled, or the stranger's, so
 it is re-lit, turned, sheared, blurred, made noisy and compressed on the way; that makes a demo, not
-a measurement. The same seed gives the same frames. Needs the kiosk's own packages and
+a measurement. The same seed draws the same frames (the encoder's bytes can differ). Needs the kiosk's own packages and
 `pip install av==18.1.0` for the H.264 encoder. It lies here to show how the clip was made.
 """
 import json
@@ -197,7 +197,7 @@ def encode(frames: List[np.ndarray], path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.options = {"crf": "27", "preset": "slow", "g": "50", "x264-params": "threads=1"}  # same bytes every time
+        stream.options = {"crf": "27", "preset": "slow", "g": "50", "x264-params": "threads=1"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         container.mux(stream.encode())
