@@ -78,9 +78,11 @@ class Mtcnn(Detector):
         found = self._pnet.run({"input": self._blob})
         boxes, scores, offsets, levels = decode(plan, found["probability"][0, 1], found["regression"][0],
                                                 self._thresholds[0])
-        apart = boxes + np.float32(2 * boxes.max(initial=0)) * levels[:, None]  # one suppression for all scales
+        pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
+        shift = 2 * pixels.max(initial=0) * levels.astype(np.float32)  # scales far apart: one suppression for all
+        apart = pixels + shift[:, None]
         keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
-        keep = keep[suppress(boxes[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
+        keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
     def _refine(self, image: sampling.Halves, boxes: np.ndarray) -> np.ndarray:
