@@ -88,7 +88,8 @@ def start_up(rows: int, dimension: int) -> Dict[str, float]:
 def _fill(db: Database, numbers: np.ndarray) -> None:
     with db.transaction():
         people = -(-len(numbers) // EACH)
-        db.write_many("INSERT INTO people (id, name, added) VALUES (?, ?, 0)", ((n, str(n)) for n in range(1, people + 1)))
+        names = ((number, str(number)) for number in range(1, people + 1))
+        db.write_many("INSERT INTO people (id, name, added) VALUES (?, ?, 0)", names)
         db.write_many(
             "INSERT INTO embeddings (person, model, quality, source, added, vector) VALUES (?, 'm', 1, 'import', 0, ?)",
             ((row // EACH + 1, numbers[row].tobytes()) for row in range(len(numbers))),

@@ -8,7 +8,7 @@ import difflib
 import time
 import unicodedata
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -137,9 +137,9 @@ class Records:
         source: str,
         chips: Optional[np.ndarray] = None,
         photo: Optional[int] = None,
-    ) -> Tuple[int, List[int]]:
+    ) -> List[int]:
         """Store unit embeddings (N, D) float32 with qualities 0..1 and, if given, their aligned
-        chips (N, S, S, 3) uint8 BGR; the person is made where new. Returns the person's id and the
+        chips (N, S, S, 3) uint8 BGR; the person is made where new. Returns the
         embeddings' ids. Raises UsageError for a wrong name or array, StorageError when it cannot
         be written (and nothing is)."""
         name = clean_name(name)
@@ -161,7 +161,7 @@ class Records:
                     )
                 )
             db.write_many("INSERT INTO chips (embedding, png) VALUES (?, ?)", zip(ids, pictures))
-        return person, ids
+        return ids
 
     def seen(self, times: Dict[str, float]) -> None:
         """When each person was last seen; an older time than the stored one changes nothing."""
@@ -208,6 +208,11 @@ class Records:
             db.write_many("INSERT OR REPLACE INTO ignored VALUES (?, ?)", [(digest, now) for digest in ignore])
             self._mark_unscrubbed()
 
+    def empty(self, names: Iterable[str]) -> List[str]:
+        """Those of `names` who are stored without any embedding."""
+        sql = "SELECT 1 FROM people WHERE name = ? AND NOT EXISTS (SELECT 1 FROM embeddings WHERE person = people.id)"
+        return [name for name in names if self.db.read(sql, [name])]
+
     def _renamed_in_photos(self, old: str, new: str) -> None:
         self.db.write("UPDATE photos SET person = ? WHERE person = ?", [new, old])
         self.db.write("UPDATE photos SET other = ? WHERE other = ?", [new, old])
@@ -233,6 +238,11 @@ class Records:
         marks = ", ".join("?" * len(row))
         return self.db.write("INSERT INTO photos ({}) VALUES ({})".format(", ".join(row._fields), marks), row)
 
+    def photo_owners(self, paths: Iterable[str]) -> List[str]:
+        """The people whom these files are known to show."""
+        rows = [self.db.read("SELECT DISTINCT person FROM photos WHERE path = ?", [path]) for path in paths]
+        return sorted({row[0] for found in rows for row in found})
+
     def move_photo(self, old: str, new: str) -> None:
         """Inside a transaction: the file `old` is now called `new`."""
         self.db.write("DELETE FROM photos WHERE path = ?", [new])
@@ -242,17 +252,9 @@ class Records:
         """Remove these files' rows and embeddings; people who have nothing left go, too, and are
         returned."""
         with self.db.transaction() as db:
-            touched = {row[0] for path in paths for row in db.read("SELECT person FROM photos WHERE path = ?", [path])}
+            touched = self.photo_owners(paths)
             db.write_many("DELETE FROM photos WHERE path = ?", [(path,) for path in paths])
-            empty = [
-                name
-                for name in sorted(touched)
-                if db.read(
-                    "SELECT 1 FROM people WHERE name = ? AND NOT EXISTS"
-                    " (SELECT 1 FROM embeddings WHERE person = people.id)",
-                    [name],
-                )
-            ]
+            empty = self.empty(touched)
             for name in empty:
                 self.delete(name)
             self._mark_unscrubbed()

@@ -133,19 +133,23 @@ class Gallery:
 
     def enroll_many(self, batch: Sequence[tuple]) -> List[int]:
         """Several `enroll` in one transaction; an entry without embeddings only reports its photo."""
-        new: List[Tuple[int, List[int], np.ndarray]] = []
+        ids: List[int] = []
         with self.records.db.lock:
-            with self.records.db.transaction():
+            with self.records.db.transaction() as db:
+                owners = self.records.photo_owners(photo.path for *_, photo in batch if photo is not None)
                 for name, embeddings, qualities, source, chips, photo in batch:
                     row = None if photo is None else self.records.put_photo(photo)
-                    if len(embeddings) and np.shape(embeddings)[1] != self.dimension:
-                        raise UsageError("{} gives {} numbers a face.".format(self.model, self.dimension))
-                    if len(embeddings):
-                        chips = chips if self.keep_chips else None
-                        added = self.records.add(name, self.model, embeddings, qualities, source, chips, row)
-                        new.append(added + (embeddings,))
+                    shape = np.shape(embeddings)
+                    if shape[:1] == (0,):
+                        continue
+                    if shape[1:] != (self.dimension,):
+                        raise UsageError("{} gives (N, {}) numbers, not {}.".format(self.model, self.dimension, shape))
+                    chips = chips if self.keep_chips else None
+                    ids += self.records.add(name, self.model, embeddings, qualities, source, chips, row)
+                for name in self.records.empty(owners):  # whose only photo is another picture now
+                    db.write("DELETE FROM people WHERE name = ?", [name])
             self.refresh()
-        return [number for _, ids, _ in new for number in ids]
+        return ids
 
     def changed(self, now: Optional[float] = None) -> bool:
         """True once after each change of who is known, by this process or by another.
