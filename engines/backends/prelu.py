@@ -12,6 +12,7 @@ and after: 20 of 46 ms of MTCNN's RNet. Everything here is exact up to rounding 
 
 The files on disk keep the native PRelu, which TensorRT wants.
 """
+
 import copy
 import importlib.util
 import os
@@ -64,9 +65,9 @@ class _Rewriter:
 
         self._model = model
         self._weights = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-        self._nodes = []  # type: List[Any]
-        self._users = {}  # type: Dict[str, List[Any]]
-        self._mixes = {}  # type: Dict[str, np.ndarray]  # (channels of old, of new): old = mix @ new
+        self._nodes: List[Any] = []
+        self._users: Dict[str, List[Any]] = {}
+        self._mixes: Dict[str, np.ndarray] = {}  # (channels of old, of new): old = mix @ new
         for node in model.graph.node:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
@@ -74,7 +75,7 @@ class _Rewriter:
     def run(self) -> Any:
         from onnx import helper, numpy_helper
 
-        taken = set()  # outputs of nodes that a rewrite has taken in
+        taken: Set[str] = set()  # outputs of nodes that a rewrite has taken in
         for node in list(self._model.graph.node):
             if node.output[0] not in taken:
                 taken |= self._rewrite(node)
@@ -162,7 +163,7 @@ class _Rewriter:
         wide_kernel = np.zeros((BLOCK,) + kernel.shape[1:])
         wide_bias = np.zeros(BLOCK)
         wide_kernel[:count], wide_bias[:count] = kernel, bias
-        for place, channel in enumerate(negative, count):
+        for place, channel in enumerate(negative.tolist(), count):
             wide_kernel[place], wide_bias[place] = kernel[channel] * slope[channel], bias[channel] * slope[channel]
         self._weight(conv.input[1], wide_kernel)
         self._weight(conv.input[2], wide_bias)
@@ -175,7 +176,7 @@ class _Rewriter:
         for channel, a in enumerate(slope):
             if a < 0:  # max(u, v) = u + relu(v - u)
                 linear[channel, channel] = 1
-                bent[channel, channel], bent[channel, count + list(negative).index(channel)] = -1, 1
+                bent[channel, channel], bent[channel, count + negative.tolist().index(channel)] = -1, 1
             elif a <= 1:
                 linear[channel, channel], bent[channel, channel] = a, 1 - a
             else:  # the other way round, since a relu only adds: -prelu(x) = -a x + (a - 1) relu(x)

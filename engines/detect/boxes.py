@@ -4,6 +4,7 @@ A box is x1 y1 x2 y2. MTCNN counts whole pixels, both corners inside (a box from
 wide): `inclusive` adds that pixel. No function loops over all boxes, only over those that overlap
 a better one.
 """
+
 import numpy as np
 
 UNION = "union"  # overlap / area of both together
@@ -27,8 +28,9 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, measure: str = UNION, inclus
     return shared / np.maximum(whole, 1e-9)
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: str = UNION,
-             inclusive: bool = False) -> np.ndarray:
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: str = UNION, inclusive: bool = False
+) -> np.ndarray:
     """Greedy non-maximum suppression: the indices that stay, best score first.
 
     boxes (N, 4), scores (N,). A box goes when it overlaps a better one that stays by more than
@@ -43,7 +45,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: s
         alive = np.ones(len(first), bool)
         for row in np.flatnonzero(np.triu(hits, 1).any(axis=1)):
             if alive[row]:
-                alive[row + 1:] &= ~hits[row, row + 1:]
+                alive[row + 1 :] &= ~hits[row, row + 1 :]
         first = first[alive]
         kept.append(first)
         if len(order):

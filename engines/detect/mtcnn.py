@@ -6,6 +6,7 @@ kpzhang93's demo and facenet-pytorch have them; new are the packing, one run for
 the caps, which bound the time that a crowd can take: the best scores go first. Boxes stay float64
 to the end: scores near 1 decide between all but equal boxes, and floor() and fix() between pixels.
 """
+
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
@@ -30,14 +31,22 @@ class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
     most candidates that go into RNet and ONet. Not for two threads at once (buffers are reused)."""
 
-    def __init__(self, pnet: Network, rnet: Network, onet: Network, min_face: int = 40,
-                 thresholds: Sequence[float] = (0.6, 0.7, 0.7), factor: float = 0.709,
-                 rnet_cap: int = 256, onet_cap: int = 64) -> None:
+    def __init__(
+        self,
+        pnet: Network,
+        rnet: Network,
+        onet: Network,
+        min_face: int = 40,
+        thresholds: Sequence[float] = (0.6, 0.7, 0.7),
+        factor: float = 0.709,
+        rnet_cap: int = 256,
+        onet_cap: int = 64,
+    ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
         self._rnet_cap, self._onet_cap = rnet_cap, onet_cap
-        self._blob = None  # type: Optional[np.ndarray]
+        self._blob: Optional[np.ndarray] = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Mtcnn":
@@ -49,8 +58,16 @@ class Mtcnn(Detector):
         networks = [open_network(files[role], settings, rewrite=True) for role in ("pnet", "rnet", "onet")]
         own, detector = settings.mtcnn, settings.detector
         last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
-        return cls(networks[0], networks[1], networks[2], detector.min_face,
-                   (own.pnet_threshold, own.rnet_threshold, last), own.factor, own.rnet_cap, own.onet_cap)
+        return cls(
+            networks[0],
+            networks[1],
+            networks[2],
+            detector.min_face,
+            (own.pnet_threshold, own.rnet_threshold, last),
+            own.factor,
+            own.rnet_cap,
+            own.onet_cap,
+        )
 
     def detect(self, image: np.ndarray) -> Faces:
         """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
@@ -58,7 +75,8 @@ class Mtcnn(Detector):
         Raises UsageError for an array that is no such picture.
         """
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise UsageError("a picture is {}, but must be BGR, uint8 with shape (height, width, 3).".format(_what(image)))
+            right = "BGR, uint8 with shape (height, width, 3)"
+            raise UsageError("a picture is {}, but must be {}.".format(_what(image), right))
         plan = layout(image.shape[0], image.shape[1], self._min_face, self._factor)
         if not plan.levels:
             return Faces.none()
@@ -76,13 +94,14 @@ class Mtcnn(Detector):
             self._blob = np.empty(shape, np.float32)
         sampling.pyramid(image, plan, self._blob)
         found = self._pnet.run({"input": self._blob})
-        boxes, scores, offsets, levels = decode(plan, found["probability"][0, 1], found["regression"][0],
-                                                self._thresholds[0])
+        boxes, scores, offsets, levels = decode(
+            plan, found["probability"][0, 1], found["regression"][0], self._thresholds[0]
+        )
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
         shift = 2 * pixels.max(initial=0) * levels.astype(np.float32)  # scales far apart: one suppression for all
         apart = pixels + shift[:, None]
         keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
-        keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True)][:self._rnet_cap]
+        keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True)][: self._rnet_cap]
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
     def _refine(self, image: sampling.Halves, boxes: np.ndarray) -> np.ndarray:
@@ -91,7 +110,7 @@ class Mtcnn(Detector):
         scores = found["probability"][:, 1]
         passed = np.flatnonzero(scores > self._thresholds[1])
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
-        keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[:self._onet_cap]
+        keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[: self._onet_cap]
         return squared(regress(boxes[keep], offsets[keep]))
 
     def _finish(self, image: sampling.Halves, boxes: np.ndarray) -> Faces:
@@ -108,8 +127,9 @@ class Mtcnn(Detector):
         return Faces(boxes[keep].astype(np.float32), scores[keep], landmarks[keep].astype(np.float32))
 
 
-def decode(plan: Layout, scores: np.ndarray, offsets: np.ndarray,
-           threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def decode(
+    plan: Layout, scores: np.ndarray, offsets: np.ndarray, threshold: np.floating
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cells of PNet's map that pass: boxes (N, 4), scores (N,), offsets (N, 4), level of each (N,).
 
     scores (h, w) and offsets (4, h, w) are PNet's. Boxes are whole pixels of the picture, counted

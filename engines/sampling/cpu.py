@@ -6,6 +6,7 @@ so it starts from a frame halved (by area) as often as leaves KEEP source pixels
 target pixel. Over the 18 test photos that finds the faces that one step finds; leaving 1.5 to the
 pyramid lets two false ones of score 0.8 in.
 """
+
 import math
 from typing import Sequence, Tuple, Union
 
@@ -42,7 +43,7 @@ class Halves:
         if not height or not width:
             return False
         # Even sizes have a fast path (0.13 ms at 1280x720 instead of 1.8); an odd last row goes.
-        even = last[:2 * height, :2 * width]
+        even = last[: 2 * height, : 2 * width]
         self._images.append(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA))
         return True
 
@@ -86,7 +87,7 @@ def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.
     shrinks = ((edges[:, 2] - edges[:, 0]) / size).tolist()
     for row, (shrink, edge) in enumerate(zip(shrinks, edges.tolist())):
         picture, step = halves.at(shrink, KEEP_CROP)
-        x1, y1, x2, y2 = [int(math.floor(value / 2**step + 0.5)) for value in edge] if step else [int(v) for v in edge]
+        x1, y1, x2, y2 = [math.floor(value / 2**step + 0.5) for value in edge] if step else [int(v) for v in edge]
         height, width = picture.shape[:2]
         if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
             continue
@@ -94,7 +95,7 @@ def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.
             patch = picture[y1:y2, x1:x2]
         else:
             patch = _padded(picture, x1, y1, x2, y2)
-        canvas[row * size:(row + 1) * size] = shrunk(patch, size, size)
+        canvas[row * size : (row + 1) * size] = shrunk(patch, size, size)
     planes = np.empty((3, len(edges) * size, size), np.float32)
     if len(edges):
         to_planes(canvas, planes)
@@ -122,7 +123,9 @@ def chips(image: np.ndarray, matrices: np.ndarray, size: int) -> np.ndarray:
     return found
 
 
-def normalise(chips_bgr: np.ndarray, mean: Union[float, Sequence[float]], std: Union[float, Sequence[float]]) -> np.ndarray:
+def normalise(
+    chips_bgr: np.ndarray, mean: Union[float, Sequence[float]], std: Union[float, Sequence[float]]
+) -> np.ndarray:
     """(N, S, S, 3) uint8 BGR -> (N, 3, S, S) float32 RGB, (x - mean) / std; mean and std one number
     or one for each of R, G, B."""
     means = np.broadcast_to(np.asarray(mean, np.float32), 3)

@@ -10,6 +10,7 @@ PNet pools in ceil mode, so that a scale of odd height (width), run alone, has o
 cells more, which sees a pixel less. Here, as in tensorrt_demos, cells lie inside their scale: of an
 odd side the last pixel is left out.
 """
+
 import functools
 import itertools
 from typing import List, NamedTuple, Sequence, Tuple
@@ -35,7 +36,8 @@ class Layout(NamedTuple):
     """The blob for one frame size.
 
     `cells` has the shape of PNet's map and holds the index of the level that a cell belongs to,
-    or -1; `scales`, `tops` and `lefts` are the same fields of `levels` as float64 arrays (floor(corner / scale) hangs on the last bit).
+    or -1; `scales`, `tops` and `lefts` are the same fields of `levels` as float64 arrays (what
+    floor(corner / scale) gives hangs on the last bit).
     """
 
     height: int
@@ -67,12 +69,13 @@ def layout(height: int, width: int, min_face: int, factor: float) -> Layout:
     sizes = [(int(height * scale + 1), int(width * scale + 1)) for scale in steps]  # as facenet-pytorch
     slots = [(rows - rows % 2, columns - columns % 2) for rows, columns in sizes]
     blob_height, blob_width, corners = _pack(slots)
-    levels = tuple(Level(scale, rows, columns, top, left)
-                   for scale, (rows, columns), (top, left) in zip(steps, sizes, corners))
+    levels = tuple(
+        Level(scale, rows, columns, top, left) for scale, (rows, columns), (top, left) in zip(steps, sizes, corners)
+    )
     cells = np.full((map_size(blob_height), map_size(blob_width)), -1, np.int8)
     for index, level in enumerate(levels):
         top, left = level.top // STRIDE, level.left // STRIDE
-        cells[top:top + map_size(level.height), left:left + map_size(level.width)] = index
+        cells[top : top + map_size(level.height), left : left + map_size(level.width)] = index
     cells.setflags(write=False)
     columns_of = np.array([(level.scale, level.top, level.left) for level in levels], np.float64).reshape(-1, 3)
     return Layout(blob_height, blob_width, levels, cells, columns_of[:, 0], columns_of[:, 1], columns_of[:, 2])
@@ -93,8 +96,9 @@ def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, i
         return 0, 0, []
     widths = [columns for _, columns in slots]
     widest = 2 * widths[0]
-    tried = {sum(group) for count in range(1, min(4, len(widths)) + 1)
-             for group in itertools.combinations(widths, count)}
+    tried = {
+        sum(group) for count in range(1, min(4, len(widths)) + 1) for group in itertools.combinations(widths, count)
+    }
     widths_tried = [total for total in sorted(tried) if widths[0] <= total <= widest]
     placed = [(width,) + _place(slots, width) for width in widths_tried]
     width, height, corners = min(placed, key=lambda one: one[0] * one[1])
@@ -103,11 +107,18 @@ def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, i
 
 def _place(slots: Sequence[Tuple[int, int]], blob_width: int) -> Tuple[int, List[Tuple[int, int]]]:
     """Put each rectangle, in order, as high and then as far left as it fits."""
-    placed = []  # type: List[Tuple[int, int, int, int]]  # top, left, bottom, right
+    placed: List[Tuple[int, int, int, int]] = []  # top, left, bottom, right
     for rows, columns in slots:
         tops = sorted({0} | {box[2] for box in placed})
         lefts = sorted({0} | {box[3] for box in placed})
-        top, left = next((top, left) for top in tops for left in lefts if left + columns <= blob_width and not any(
-            top < box[2] and box[0] < top + rows and left < box[3] and box[1] < left + columns for box in placed))
+        top, left = next(
+            (top, left)
+            for top in tops
+            for left in lefts
+            if left + columns <= blob_width
+            and not any(
+                top < box[2] and box[0] < top + rows and left < box[3] and box[1] < left + columns for box in placed
+            )
+        )
         placed.append((top, left, top + rows, left + columns))
     return max(box[2] for box in placed), [(box[0], box[1]) for box in placed]

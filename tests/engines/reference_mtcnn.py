@@ -6,6 +6,7 @@ the Matlab demo's where the two differ: crops keep black where they reach over t
 overlaps count both corners as pixels. Resizing is the fast one's, step by step: area when smaller
 (in halves first), bilinear when larger.
 """
+
 from typing import Any, Dict, List, Tuple
 
 import cv2
@@ -14,14 +15,18 @@ import numpy as np
 Candidate = Dict[str, Any]  # box [x1, y1, x2, y2] counted from 1, score, offsets
 
 
-def detect(networks: Tuple[Any, Any, Any], image: np.ndarray, min_face: int = 40,
-           thresholds: Tuple[float, float, float] = (0.6, 0.7, 0.7),
-           factor: float = 0.709) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detect(
+    networks: Tuple[Any, Any, Any],
+    image: np.ndarray,
+    min_face: int = 40,
+    thresholds: Tuple[float, float, float] = (0.6, 0.7, 0.7),
+    factor: float = 0.709,
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of a BGR picture, best score first."""
     pnet, rnet, onet = networks
     height, width = image.shape[:2]
     scale, side = 12 / min_face, min(height, width) * 12 / min_face
-    everything = []  # type: List[Candidate]
+    everything: List[Candidate] = []
     while side >= 12:
         small = resized(halved(image, 1 / scale, 4)[0], int(width * scale + 1), int(height * scale + 1))
         everything += suppressed(proposals(pnet, small, scale, thresholds[0]), 0.5)
@@ -39,8 +44,11 @@ def detect(networks: Tuple[Any, Any, Any], image: np.ndarray, min_face: int = 40
         one["points"] = [[x1 + (x2 - x1 + 1) * x - 1, y1 + (y2 - y1 + 1) * y - 1] for x, y in zip(across, down)]
         one["box"] = moved(one["box"], one["offsets"], 1)
     faces = suppressed(candidates, 0.7, smaller=True)
-    return (np.array([one["box"] for one in faces]).reshape(-1, 4), np.array([one["score"] for one in faces]),
-            np.array([one["points"] for one in faces]).reshape(-1, 5, 2))
+    return (
+        np.array([one["box"] for one in faces]).reshape(-1, 4),
+        np.array([one["score"] for one in faces]),
+        np.array([one["points"] for one in faces]).reshape(-1, 5, 2),
+    )
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -53,7 +61,7 @@ def halved(image: np.ndarray, shrink: float, most: float) -> Tuple[np.ndarray, i
     times = 0
     while shrink >= most and min(image.shape[:2]) >= 2:
         rows, columns = image.shape[0] // 2, image.shape[1] // 2
-        image = cv2.resize(image[:2 * rows, :2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
         times, shrink = times + 1, shrink / 2
     return image, times
 
@@ -67,14 +75,19 @@ def proposals(pnet: Any, small: np.ndarray, scale: float, threshold: float) -> L
     scores, offsets = found["probability"][0, 1], found["regression"][0]
     rows, columns = (small.shape[0] - 12) // 2 + 1, (small.shape[1] - 12) // 2 + 1
     scores = scores[:rows, :columns]  # pooling in ceil mode adds cells that hang over the border of an odd side
-    return [{
-        "box": [float(np.floor(value / scale)) for value in (2 * x + 1, 2 * y + 1, 2 * x + 12, 2 * y + 12)],
-        "score": float(scores[y, x]),
-        "offsets": offsets[:, y, x].astype(np.float64),
-    } for y, x in zip(*np.nonzero(scores >= threshold))]
+    return [
+        {
+            "box": [float(np.floor(value / scale)) for value in (2 * x + 1, 2 * y + 1, 2 * x + 12, 2 * y + 12)],
+            "score": float(scores[y, x]),
+            "offsets": offsets[:, y, x].astype(np.float64),
+        }
+        for y, x in zip(*np.nonzero(scores >= threshold))
+    ]
 
 
-def judged(network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float) -> List[Candidate]:
+def judged(
+    network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float
+) -> List[Candidate]:
     passed = []
     for one in candidates:
         patch = crop(image, one["box"], size)
@@ -83,8 +96,14 @@ def judged(network: Any, image: np.ndarray, candidates: List[Candidate], size: i
         found = network.run({"input": as_input(resized(patch, size, size))})
         score = float(found["probability"][0, 1])
         if score > threshold:
-            passed.append({"box": one["box"], "score": score, "offsets": found["regression"][0].astype(np.float64),
-                           "landmarks": found.get("landmarks", np.zeros((1, 10)))[0].astype(np.float64)})
+            passed.append(
+                {
+                    "box": one["box"],
+                    "score": score,
+                    "offsets": found["regression"][0].astype(np.float64),
+                    "landmarks": found.get("landmarks", np.zeros((1, 10)))[0].astype(np.float64),
+                }
+            )
     return passed
 
 
@@ -93,13 +112,13 @@ def crop(image: np.ndarray, box: List[float], size: int) -> Any:
     edges = [int(np.fix(value)) for value in box]
     edges[0], edges[1] = edges[0] - 1, edges[1] - 1
     image, times = halved(image, (edges[2] - edges[0]) / size, 3)
-    x1, y1, x2, y2 = (int(np.floor(value / 2 ** times + 0.5)) for value in edges)
+    x1, y1, x2, y2 = (int(np.floor(value / 2**times + 0.5)) for value in edges)
     height, width = image.shape[:2]
     if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         return None
     patch = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
     left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
-    patch[top - y1:bottom - y1, left - x1:right - x1] = image[top:bottom, left:right]
+    patch[top - y1 : bottom - y1, left - x1 : right - x1] = image[top:bottom, left:right]
     return patch
 
 
@@ -125,7 +144,7 @@ def overlap(one: List[float], other: List[float], smaller: bool = False) -> floa
 
 
 def suppressed(candidates: List[Candidate], threshold: float, smaller: bool = False) -> List[Candidate]:
-    kept = []  # type: List[Candidate]
+    kept: List[Candidate] = []
     for one in sorted(candidates, key=lambda candidate: -candidate["score"]):
         if all(overlap(one["box"], better["box"], smaller) <= threshold for better in kept):
             kept.append(one)

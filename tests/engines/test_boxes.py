@@ -1,4 +1,5 @@
 """Boxes: overlap, suppression, regression, squares, each against a loop or by hand."""
+
 import numpy as np
 import pytest
 
@@ -9,7 +10,9 @@ from tests.engines import reference_mtcnn
 def random_boxes(count, seed=0):
     random = np.random.RandomState(seed)
     corner = random.randint(0, 60, (count, 2))
-    return np.concatenate([corner, corner + random.randint(1, 60, (count, 2))], axis=1).astype(np.float32), random.rand(count)
+    return np.concatenate([corner, corner + random.randint(1, 60, (count, 2))], axis=1).astype(np.float32), random.rand(
+        count
+    )
 
 
 @pytest.mark.parametrize("measure, inclusive, expected", [
@@ -39,7 +42,9 @@ def test_suppression_of_nothing():
 @pytest.mark.parametrize("threshold, measure", [(0.5, UNION), (0.7, UNION), (0.7, SMALLER), (0.1, SMALLER)])
 def test_suppression_is_the_greedy_loop(count, threshold, measure):
     boxes, scores = random_boxes(count, count)
-    candidates = [{"box": box.tolist(), "score": score, "row": row} for row, (box, score) in enumerate(zip(boxes, scores))]
+    candidates = [
+        {"box": box.tolist(), "score": score, "row": row} for row, (box, score) in enumerate(zip(boxes, scores))
+    ]
     expected = [one["row"] for one in reference_mtcnn.suppressed(candidates, threshold, measure == SMALLER)]
     assert suppress(boxes, scores, threshold, measure, inclusive=True).tolist() == expected
 

@@ -1,4 +1,5 @@
 """MTCNN against the plain reference on real photos, cell by cell against separate runs, and its edges."""
+
 import csv
 
 import cv2
@@ -19,10 +20,26 @@ from tests.engines import reference_mtcnn
 MARGIN = 0.02  # a score this near its threshold may fall on either side
 UNCAPPED = 10**6
 CROWD = "crowd_selfie_2048x1150"
-PHOTOS = (
-    "bbt_awards6 bbt_redcarpet5 bbt_sofa bench9 family6_600x462 friends_stairs_1200x630 friends_table_1280x886 "
-    "geology14 meeting5_1280x853 meeting5_800x533 nurses4 office_desk12 office_team10 office_warehouse16 "
-    "pedestrians_1920x1080 redcarpet_small students19 table8_800x533").split()  # fmt: skip
+PHOTOS = [
+    "bbt_awards6",
+    "bbt_redcarpet5",
+    "bbt_sofa",
+    "bench9",
+    "family6_600x462",
+    "friends_stairs_1200x630",
+    "friends_table_1280x886",
+    "geology14",
+    "meeting5_1280x853",
+    "meeting5_800x533",
+    "nurses4",
+    "office_desk12",
+    "office_team10",
+    "office_warehouse16",
+    "pedestrians_1920x1080",
+    "redcarpet_small",
+    "students19",
+    "table8_800x533",
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +69,9 @@ def test_the_faces_are_the_reference_s(networks, name):
     image = photo(name + ".jpg")
     low = (0.6, 0.7, 0.7 - MARGIN)
     boxes, scores, landmarks = reference_mtcnn.detect(tuple(networks), image, thresholds=low)
-    faces = Mtcnn(networks[0], networks[1], networks[2], thresholds=low, rnet_cap=UNCAPPED, onet_cap=UNCAPPED).detect(image)
+    faces = Mtcnn(networks[0], networks[1], networks[2], thresholds=low, rnet_cap=UNCAPPED, onet_cap=UNCAPPED).detect(
+        image
+    )
     assert_same_faces(faces, boxes, scores)
     best = overlaps(faces.boxes, boxes, inclusive=True).argmax(axis=1)
     side = (faces.boxes[:, 2] - faces.boxes[:, 0])[:, None, None]
@@ -111,7 +130,7 @@ def test_each_cell_of_the_blob_is_that_of_a_separate_run(networks, height, width
         rows, columns = map_size(level.height), map_size(level.width)
         top, left = level.top // 2, level.left // 2
         for together, apart in ((scores, alone["probability"][0]), (offsets, alone["regression"][0])):
-            difference = together[:, top:top + rows, left:left + columns] - apart[:, :rows, :columns]
+            difference = together[:, top : top + rows, left : left + columns] - apart[:, :rows, :columns]
             assert np.abs(difference).max() < 1e-5
 
 

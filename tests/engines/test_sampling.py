@@ -1,4 +1,5 @@
 """Sampling on the CPU: what lands in the networks' inputs, checked pixel by pixel."""
+
 import cv2
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_levels_lie_apart_on_even_pixels(height, width, min_face, factor):
         rows, columns = level.height // 2 * 2, level.width // 2 * 2
         assert level.top % 2 == 0 and level.left % 2 == 0
         assert level.top + rows <= plan.height and level.left + columns <= plan.width
-        taken[level.top:level.top + rows, level.left:level.left + columns] += 1
+        taken[level.top : level.top + rows, level.left : level.left + columns] += 1
     assert taken.max(initial=0) <= 1
     cells = sum(map_size(level.height) * map_size(level.width) for level in plan.levels)
     assert (plan.cells >= 0).sum() == cells
@@ -61,7 +62,7 @@ def test_each_level_is_the_resized_picture(height, width):
     for level in plan.levels:
         direct = as_planes(cv2.resize(image, (level.width, level.height), interpolation=cv2.INTER_AREA))
         rows, columns = level.height // 2 * 2, level.width // 2 * 2
-        here = blob[0, :, level.top:level.top + rows, level.left:level.left + columns]
+        here = blob[0, :, level.top : level.top + rows, level.left : level.left + columns]
         apart = np.abs(here - direct[:, :rows, :columns]) * 128
         if 1 / level.scale < 2 * cpu.KEEP:
             assert apart.max() < 1e-4
@@ -77,22 +78,25 @@ def test_small_min_face_enlarges_bilinearly():
     first = plan.levels[0]
     assert first.scale > 1
     direct = as_planes(cv2.resize(image, (first.width, first.height), interpolation=cv2.INTER_LINEAR))
-    here = blob[0, :, first.top:first.top + first.height // 2 * 2, first.left:first.left + first.width // 2 * 2]
-    assert np.abs(here - direct[:, :here.shape[1], :here.shape[2]]).max() < 1e-5
+    here = blob[0, :, first.top : first.top + first.height // 2 * 2, first.left : first.left + first.width // 2 * 2]
+    assert np.abs(here - direct[:, : here.shape[1], : here.shape[2]]).max() < 1e-5
 
 
 def test_crops_at_their_own_size_are_the_pixels():
     image = picture(100, 120)
     found = cpu.crops(image, np.array([[10, 20, 33, 43], [96, 76, 119, 99]]), 24)
     assert found.shape == (2, 3, 24, 24) and found.dtype == np.float32 and found.flags.c_contiguous
-    assert np.allclose(found[0], as_planes(image[20:44, 10:34])) and np.allclose(found[1], as_planes(image[76:100, 96:120]))
+    assert np.allclose(found[0], as_planes(image[20:44, 10:34]))
+    assert np.allclose(found[1], as_planes(image[76:100, 96:120]))
 
 
 def test_crops_are_black_outside_the_picture():
     image = np.full((100, 120, 3), 255, np.uint8)
-    found = cpu.crops(image, np.array([[-12, -6, 11, 17], [108, 88, 131, 111], [500, 500, 523, 523], [30, 30, 20, 20]]), 24)
+    boxes = np.array([[-12, -6, 11, 17], [108, 88, 131, 111], [500, 500, 523, 523], [30, 30, 20, 20]])
+    found = cpu.crops(image, boxes, 24)
     black, white = np.float32(-127.5 / 128), np.float32(127.5 / 128)
-    assert (found[0, :, :6] == black).all() and (found[0, :, :, :12] == black).all() and (found[0, :, 6:, 12:] == white).all()
+    assert (found[0, :, :6] == black).all() and (found[0, :, :, :12] == black).all()
+    assert (found[0, :, 6:, 12:] == white).all()
     assert (found[1, :, :12, :12] == white).all() and (found[1, :, 12:] == black).all()
     assert (found[2:] == black).all()
 

@@ -1,4 +1,5 @@
 """The rewriting of PRelu: the same numbers, and no PRelu left where ONNX Runtime would be slow."""
+
 import numpy as np
 import pytest
 
@@ -17,12 +18,16 @@ def network(path, channels, slopes, pool, last):
     random = np.random.RandomState(channels)
     net = Graph("test")
     value = net.input("input", ["N", 3, "H", "W"])
-    value = net.conv(value, "conv1", random.randn(channels, 3, 3, 3).astype(np.float32), random.randn(channels).astype(np.float32))
+    value = net.conv(
+        value, "conv1", random.randn(channels, 3, 3, 3).astype(np.float32), random.randn(channels).astype(np.float32)
+    )
     value = net.add("PRelu", [value, net.weight("slope", np.asarray(slopes, np.float32).reshape(-1, 1, 1))], "prelu1")
     if pool:
         value = net.add("MaxPool", [value], "pool1", kernel_shape=[pool, pool], strides=[2, 2], ceil_mode=1)
     if last == "conv":
-        value = net.conv(value, "conv2", random.randn(5, channels, 3, 3).astype(np.float32), random.randn(5).astype(np.float32))
+        value = net.conv(
+            value, "conv2", random.randn(5, channels, 3, 3).astype(np.float32), random.randn(5).astype(np.float32)
+        )
     elif last == "group":
         kernel = net.weight("kernel", random.randn(channels, 1, 1, 1).astype(np.float32))
         value = net.add("Conv", [value, kernel], "conv2", kernel_shape=[1, 1], group=channels)
@@ -50,7 +55,9 @@ def test_mtcnn_gives_the_same(role):
 
 @pytest.mark.parametrize("last", ["conv", "group", ""])
 @pytest.mark.parametrize("pool", [0, 2, 3])
-@pytest.mark.parametrize("channels, low, high", [(10, -1, 1.5), (10, 0, 1), (16, -0.5, 0.9), (20, -1, 1), (32, 0.5, 3), (1, 2, 3)])
+@pytest.mark.parametrize(
+    "channels, low, high", [(10, -1, 1.5), (10, 0, 1), (16, -0.5, 0.9), (20, -1, 1), (32, 0.5, 3), (1, 2, 3)]
+)
 def test_slopes_of_every_kind(tmp_path, channels, low, high, pool, last):
     model = network(tmp_path / "net.onnx", channels, np.random.RandomState(0).uniform(low, high, channels), pool, last)
     assert_same(model, rewritten(model), (2, 3, 17, 20))
@@ -74,7 +81,13 @@ def test_a_copy_is_kept_and_made_again(tmp_path):
 
 def test_a_file_without_prelu_is_itself(tmp_path):
     net = Graph("plain")
-    net.conv(net.input("input", ["N", 3, "H", "W"]), "conv", np.zeros((2, 3, 1, 1), np.float32), np.zeros(2, np.float32), "output")
+    net.conv(
+        net.input("input", ["N", 3, "H", "W"]),
+        "conv",
+        np.zeros((2, 3, 1, 1), np.float32),
+        np.zeros(2, np.float32),
+        "output",
+    )
     net.output("output", ["N", 2, "H", "W"])
     path = tmp_path / "plain.onnx"
     net.save(path)
