@@ -3,8 +3,8 @@
 The layout says who: NAME/anything.jpg or NAME.jpg; beside the default folder gallery/photos also
 gallery/NAME.jpg. A file is looked at once: as long as its content (hash) and the rules it was judged
 by are the same, it is only reported. Which face counts in a picture with several: the largest, if
-every other one is smaller than half of it (somebody far behind); otherwise the picture is refused,
-because nobody can tell whom the name means. A picture whose face is nearest to somebody else, at
+every other one is smaller than half of it (somebody far behind) or cannot be recognised (a blurred
+pattern on the wall); otherwise the picture is refused, because nobody can tell whom the name means. A picture whose face is nearest to somebody else, at
 the model's threshold or above, is refused, too: one wrong picture would make two people one.
 """
 import collections
@@ -240,15 +240,14 @@ class PhotoEnroller:
         if not faces.count:
             return _refused(row, "no_face"), None, 0.0
         sizes = np.sqrt(np.prod(np.maximum(faces.boxes[:, 2:] - faces.boxes[:, :2], 0), axis=1))
-        largest = int(sizes.argmax())
-        if np.count_nonzero(sizes >= OTHER_FACE * sizes[largest]) > 1:
+        near = faces.take(np.argsort(-sizes)[: np.count_nonzero(sizes >= OTHER_FACE * sizes.max())])  # largest first
+        chips = self._recognizer.chips(image, near.landmarks)
+        qualities = self._recognizer.quality(image, near, chips)
+        if any(other.reason is None for other in qualities[1:]):
             return _refused(row, "several_faces"), None, 0.0
-        face = faces.take(np.array([largest]))
-        chips = self._recognizer.chips(image, face.landmarks)
-        quality = self._recognizer.quality(image, face, chips)[0]
-        if quality.reason is not None:
-            return _refused(row, quality.reason), None, 0.0
-        return None, chips[0], quality.score
+        if qualities[0].reason is not None:
+            return _refused(row, qualities[0].reason), None, 0.0
+        return None, chips[0], qualities[0].score
 
     def _recognised(
         self, result: Result, at: int, embeddings: np.ndarray, batch: Sequence[Tuple[Result, int]]
