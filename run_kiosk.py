@@ -37,10 +37,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", default=None, metavar="FILE", help="settings (default: config.yaml beside this file)")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting for this run")
     made.add_argument("--seconds", type=float, metavar="N", help="end after N seconds of source time")
-    made.add_argument("--realtime", action="store_true", help="play a file at its own rate and drop what comes too late")
+    made.add_argument("--realtime", action="store_true", help="play a file at its own rate, drop what is late")
     made.add_argument("--stats", metavar="FILE", help="write the statistics as JSON at the end")
     made.add_argument("--tracks", metavar="FILE", help="write one JSON line a frame: faces, names, similarities")
-    made.add_argument("--events", metavar="FILE", help="write a JSON line when somebody known arrives or leaves; - prints them")
+    made.add_argument(
+        "--events", metavar="FILE", help="write a JSON line when somebody known arrives or leaves; - prints"
+    )
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 

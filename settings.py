@@ -15,13 +15,13 @@ from errors import UsageError
 
 Number = Union[float, str]  # a number, or the word auto
 AUTO = "auto"
-CHOICES = {
+CHOICES: Dict[str, Tuple[Any, ...]] = {
     "backend": ("auto", "onnx", "tensorrt"),
     "capture.rotate": (0, 90, 180, 270),
     "show.output": ("window", "headless"),
-}  # type: Dict[str, Tuple[Any, ...]]
+}
 PATHS = ("gallery.database", "gallery.photos", "show.font")
-RANGES = {
+RANGES: Dict[str, Tuple[float, float]] = {
     "threads": (0, 256),
     "capture.width": (0, 10000),
     "capture.height": (0, 10000),
@@ -45,7 +45,7 @@ RANGES = {
     "enroll.samples": (1, 50),
     "enroll.max_similarity": (0, 1),
     "enroll.timeout": (1, 3600),
-}  # type: Dict[str, Tuple[float, float]]
+}
 
 
 @dataclasses.dataclass
@@ -179,7 +179,8 @@ def _read(path: Path) -> Dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
         line = " in line {}".format(where.line + 1) if where else ""
-        raise UsageError("{}: is not valid YAML{}; every setting is written 'name: value'.".format(path, line)) from error
+        message = "{}: is not valid YAML{}; every setting is written 'name: value'."
+        raise UsageError(message.format(path, line)) from error
     if data is not None and not isinstance(data, dict):
         raise UsageError("{}: holds no settings; every setting is written 'name: value'.".format(path))
     return data or {}
@@ -193,7 +194,7 @@ def _parse(text: str) -> Any:
 
 
 def _flatten(data: Dict[str, Any], origin: str) -> List[Tuple[str, Any]]:
-    flat = []  # type: List[Tuple[str, Any]]
+    flat: List[Tuple[str, Any]] = []
     for key, value in data.items():
         if isinstance(value, dict):
             flat += [("{}.{}".format(key, name), inner) for name, inner in _flatten(value, origin)]

@@ -12,8 +12,8 @@ class Background:
     """Runs jobs one after the other; `close` waits for those that were given."""
 
     def __init__(self) -> None:
-        self._jobs = queue.Queue()  # type: queue.Queue[Optional[Job]]
-        self._news = queue.Queue()  # type: queue.Queue[str]
+        self._jobs: queue.Queue[Optional[Job]] = queue.Queue()
+        self._news: queue.Queue[str] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="background", daemon=True)
         self._thread.start()
 

@@ -67,17 +67,17 @@ class Enrollment:
         self.track_id = track_id
         self.state = COLLECTING
         self.name = ""  # as typed so far
-        self.result = None  # type: Optional[Enrolled]
+        self.result: Optional[Enrolled] = None
         self._settings = settings
         self._threshold = threshold
         self._known = known
         self._started = self._time = time
-        self._kept = []  # type: List[Sample]
-        self._matches = []  # type: List[Optional[Match]]  # of the kept samples
-        self._strangers = []  # type: List[Sample]  # refused in a row because they look like somebody else
+        self._kept: List[Sample] = []
+        self._matches: List[Optional[Match]] = []  # of the kept samples
+        self._strangers: List[Sample] = []  # refused in a row because they look like somebody else
         self._advice = ""  # why the last picture was refused
         self._notice = ""  # the answer to the last key
-        self._warnings = []  # type: List[str]
+        self._warnings: List[str] = []
         self._wanted = False  # Enter was pressed before the set was complete
         self._confirm_from = time
 

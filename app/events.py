@@ -133,7 +133,7 @@ class _Stay:
 
     def __init__(self, time: float) -> None:
         self.arrived = self.seen = time
-        self.similarity = None  # type: Optional[float]
+        self.similarity: Optional[float] = None
         self.track = 0
 
 
@@ -155,7 +155,7 @@ class Events:
         self._lines = Lines(target, append=True, say=say)
         self._now = now
         self._time = 0.0
-        self._present = {}  # type: Dict[str, _Stay]
+        self._present: Dict[str, _Stay] = {}
 
     def frame(self, time: float, faces: Iterable[Face]) -> None:
         """The faces of one frame at `time` (s); those without a name are passed over."""

@@ -40,9 +40,9 @@ class Kiosk:
         self.sight = sight
         self.stats = stats
         self.background = Background()
-        self.events = None  # type: Optional[Events]
-        self.tracks = None  # type: Optional[Tracks]
-        self.seconds = None  # type: Optional[float]  # of source time after which the run ends
+        self.events: Optional[Events] = None
+        self.tracks: Optional[Tracks] = None
+        self.seconds: Optional[float] = None  # of source time after which the run ends
         self.paced = False  # a file in a window: show it at its own rate
         self.lingers = False  # pictures in a window: the last one stays until somebody quits
         self.news = [self.background.news]  # what to tell people, one callable for each teller
@@ -51,14 +51,15 @@ class Kiosk:
         self._settings = settings
         self._overlay = Overlay(settings.show.font)
         self._clock = clock
-        self._frame = None  # type: Optional[Frame]
-        self._enrollment = None  # type: Optional[Enrollment]
-        self._chosen = None  # type: Optional[int]  # the track that was clicked
+        self._frame: Optional[Frame] = None
+        self._enrollment: Optional[Enrollment] = None
+        self._chosen: Optional[int] = None  # the track that was clicked
         self._sampled = -np.inf
+        self._problem: Optional[str] = None  # of the source, when it was last looked at
         self._notice = ""
         self._notice_until = -np.inf
         self._shown = -np.inf
-        self._started = None  # type: Optional[float]
+        self._started: Optional[float] = None
 
     def run(self) -> None:
         """Until the source ends, somebody quits, or `seconds` are over."""
@@ -121,6 +122,9 @@ class Kiosk:
 
     def _show(self) -> None:
         self._shown = self._clock()
+        if self._problem and not self.source.problem:
+            self._tell("the picture is back")
+        self._problem = self.source.problem
         banner = self.source.problem or self.sight.gallery.problem or self._current_notice()
         panel = self._enrollment.panel() if self._enrollment is not None else None
         if self.output.draws:
@@ -158,7 +162,8 @@ class Kiosk:
             elif track.identity.tries:
                 text, state = "unknown", "unknown"
             hint = "" if track.name is not None else advice(track.reason)
-            labels.append(Label(tuple(track.shown_box(self.sight.time)), text, "chosen" if track.id == chosen else state, hint))
+            state = "chosen" if track.id == chosen else state
+            labels.append(Label(tuple(track.shown_box(self.sight.time)), text, state, hint))
         return labels
 
     def _current_notice(self) -> str:
@@ -180,7 +185,7 @@ class Kiosk:
     # -- keys and enrolment
 
     def _answer_keys(self) -> None:
-        for event in self.output.keys():
+        for event in self.output.keys():  # noqa: SIM118 (an output is no dict)
             if event.kind == "close":
                 self.quit = True
             elif event.kind == "click":
@@ -260,7 +265,7 @@ class Kiosk:
             return
         gallery = self.sight.gallery
         self.background.do(
-            lambda: gallery.enroll(done.name, done.embeddings, done.qualities, "camera", chips=done.chips),
+            lambda: gallery.enroll(done.name, done.embeddings, done.qualities.tolist(), "camera", np.stack(done.chips)),
             "{} is enrolled".format(done.name),
         )
 

@@ -31,8 +31,8 @@ class Sight:
         self.tracker = Tracker(settings.tracking, settings.recognition, recognizer.threshold, recognizer.strong, still)
         self._stats = stats
         self.faces = Faces.none()  # of the last frame; a track's `row` points into them
-        self.tracks = []  # type: List[Track]  # those in sight, in the order of the faces
-        self.shown = []  # type: List[Track]  # and those that were only just missed
+        self.tracks: List[Track] = []  # those in sight, in the order of the faces
+        self.shown: List[Track] = []  # and those that were only just missed
         self.time = 0.0  # of the last frame
 
     def see(self, frame: Frame) -> List[Track]:

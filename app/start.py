@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Iterator, Tuple
 
-from app.capture import open_source
+from app.capture import demo, open_source
 from app.capture.source import Source
 from app.events import Events, Tracks
 from app.kiosk import Kiosk
@@ -25,8 +25,6 @@ from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = "demo"
-DEMO_CLIP = ROOT / "demo" / "clip.mp4"
-DEMO_PORTRAITS = ROOT / "demo" / "portraits"
 
 
 def say(line: str) -> None:
@@ -69,16 +67,18 @@ def _open_source(settings: Settings, options: argparse.Namespace) -> Tuple[Sourc
             if options.input:
                 raise
             say("{} Showing the demo instead; 'run_kiosk.py INPUT' takes another camera or a file.".format(error))
-    return open_source(str(DEMO_CLIP), settings, options.realtime), _demo_settings(settings)
+    return open_source(str(demo.clip()), settings, options.realtime), _demo_settings(settings)
 
 
 def _demo_settings(settings: Settings) -> Settings:
     """The demo's people come from its own portraits and go into a database of their own, unless the
     user named others: they have no place among the people of a real door."""
-    usual = {"database": str(ROOT / "gallery" / "gallery.db"), "photos": str(ROOT / "gallery" / "photos")}
-    own = {"database": str(ROOT / "gallery" / "demo.db"), "photos": str(DEMO_PORTRAITS)}
-    changed = {key: own[key] for key in usual if getattr(settings.gallery, key) == usual[key]}
-    return dataclasses.replace(settings, gallery=dataclasses.replace(settings.gallery, **changed))
+    gallery = dataclasses.replace(settings.gallery)
+    if gallery.database == str(ROOT / "gallery" / "gallery.db"):
+        gallery.database = str(ROOT / "gallery" / "demo.db")
+    if gallery.photos == str(ROOT / "gallery" / "photos"):
+        gallery.photos = str(demo.FOLDER / "portraits")
+    return dataclasses.replace(settings, gallery=gallery)
 
 
 def _open_gallery(settings: Settings, recognizer: Recognizer) -> Gallery:

@@ -87,14 +87,14 @@ class Stats:
         self.faces = 0  # faces in all frames together
         self.fps = 0.0  # smoothed frames a second, for the screen
         self._clock = clock
-        self._stages = {}  # type: Dict[str, _Stage]
+        self._stages: Dict[str, _Stage] = {}
         self._gaps = Histogram()
-        self._people = {}  # type: Dict[str, int]
-        self._tracks = OrderedDict()  # type: OrderedDict[int, bool]
+        self._people: Dict[str, int] = {}
+        self._tracks: OrderedDict[int, bool] = OrderedDict()
         self._unknown = 0  # settled tracks that never had a name
-        self._started = None  # type: Optional[float]
-        self._last_frame = None  # type: Optional[float]
-        self._last_shown = None  # type: Optional[float]
+        self._started: Optional[float] = None
+        self._last_frame: Optional[float] = None
+        self._last_shown: Optional[float] = None
         self._interval = 0.0
 
     def stage(self, name: str) -> _Stage:

@@ -49,14 +49,14 @@ class Identity:
     """Who a track is: the votes of its embeddings, and the memory of its own face."""
 
     def __init__(self, same: float, in_a_row: int) -> None:
-        self.name = None  # type: Optional[str]
-        self.similarity = None  # type: Optional[float]  # of the last vote, to the nearest person
+        self.name: Optional[str] = None
+        self.similarity: Optional[float] = None  # of the last vote, to the nearest person
         self.unsure = False  # the face may have changed hands: the name is not to be shown
         self.tries = 0
         self._same = same
         self._in_a_row = in_a_row
-        self._votes = collections.deque(maxlen=VOTES)  # type: Deque[Vote]
-        self._memory = collections.deque(maxlen=MEMORY)  # type: Deque[np.ndarray]
+        self._votes: Deque[Vote] = collections.deque(maxlen=VOTES)
+        self._memory: Deque[np.ndarray] = collections.deque(maxlen=MEMORY)
         self._strange = 0
 
     def remembers(self, embedding: np.ndarray) -> bool:
@@ -114,7 +114,7 @@ class Identity:
         return count
 
     def _leads(self, person: str) -> bool:
-        weights = collections.Counter()  # type: Dict[Optional[str], float]
+        weights: Dict[Optional[str], float] = collections.defaultdict(float)
         for vote in self._votes:
             weights[vote.person] += vote.weight
         others = max((weights[other] for other in weights if other not in (None, person)), default=0.0)
@@ -128,16 +128,16 @@ class Track:
         self.id = number
         self.identity = identity
         self.box = np.zeros(4, np.float32)  # x1 y1 x2 y2, pixels of the frame
-        self.row = None  # type: Optional[int]
+        self.row: Optional[int] = None
         self.hits = 0
         self.confirmed = False
         self.weak = False  # its last face was found at a score that does not begin a track
-        self.quality = None  # type: Optional[Quality]
-        self.names = set()  # type: set  # every name that was ever shown
+        self.quality: Optional[Quality] = None
+        self.names: set = set()  # every name that was ever shown
         self.seen = time
         self.embedded = -np.inf
         self.doubt = False  # its look changed sharply since it was last embedded
-        self._look = None  # type: Optional[np.ndarray]
+        self._look: Optional[np.ndarray] = None
         self._velocity = np.zeros(4, np.float32)  # pixels a second, of the box's four sides
 
     @property
@@ -193,8 +193,8 @@ class Tracker:
     ) -> None:
         """`strong`: the lowest score of a face that begins a track; `still`: pictures that have nothing
         to do with each other, where one look must do."""
-        self.tracks = []  # type: List[Track]
-        self.ended = []  # type: List[Track]  # the confirmed ones that the last update ended
+        self.tracks: List[Track] = []
+        self.ended: List[Track] = []  # the confirmed ones that the last update ended
         self._settings = settings
         self._threshold = threshold
         self._margin = recognition.margin

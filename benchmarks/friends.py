@@ -65,7 +65,7 @@ class Remembering:
 
     def __init__(self, recognizer: Recognizer) -> None:
         self._recognizer = recognizer
-        self._found = {}  # type: Dict[bytes, Faces]
+        self._found: Dict[bytes, Faces] = {}
 
     def candidates(self, image: np.ndarray) -> Faces:
         key = image[::16, ::16].tobytes()
@@ -89,7 +89,7 @@ def reference(frames: Sequence[Frame], model: Path) -> List[List[Any]]:
             eyes = max(float(np.linalg.norm(five[1] - five[0])), 1.0)
             turned = abs(five[2, 0] - (five[0, 0] + five[1, 0]) / 2) / eyes
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
-            person = who(frame.time, box)
+            person = who(frame.time, box.tolist())
             if person and inside and turned < PROFILE and box[2] - box[0] >= LEAST_SIZE:
                 rows.append((person, box))
         counted.append(rows)
@@ -110,8 +110,8 @@ def measure(frames: Sequence[Frame], counted: List[List[Any]], recognizer: Any, 
             for frame, rows in zip(frames, counted):
                 tracks = [(track.name, track.shown_box(frame.time)) for track in sight.see(frame)]
                 for name, box in tracks:
-                    if name is not None and name != who(frame.time, box):
-                        figures.wrong.append((frame.index, name, who(frame.time, box)))
+                    if name is not None and name != who(frame.time, box.tolist()):
+                        figures.wrong.append((frame.index, name, who(frame.time, box.tolist())))
                 for person, box in rows:
                     figures.seen[person] += 1
                     drawn = [overlaps(box, at[np.newaxis])[0] for name, at in tracks if name == person]

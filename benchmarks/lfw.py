@@ -58,9 +58,9 @@ def embed(folder: Path, paths: Sequence[str], embedders: Dict[str, Embedder], se
           progress: bool = True) -> Dict[str, Dict[str, Optional[np.ndarray]]]:  # fmt: skip
     """Embedder -> path -> embedding (D,), None where no face was found. One detection serves all."""
     detector = open_detector(settings)
-    result = {name: {} for name in embedders}  # type: Dict[str, Dict[str, Optional[np.ndarray]]]
+    result: Dict[str, Dict[str, Optional[np.ndarray]]] = {name: {} for name in embedders}
     for path in tqdm(paths, unit="photo", disable=None if progress else True):
-        image = cv2.imread(str(folder / path))
+        image = np.asarray(cv2.imread(str(folder / path)))
         faces = detector.detect(image)
         if not faces.count:
             for found in result.values():

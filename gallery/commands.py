@@ -239,7 +239,7 @@ def check(records: Records, settings: Settings, arguments: argparse.Namespace) -
     return Answer(lines, data, problems, int(bool(problems)))
 
 
-COMMANDS = {
+COMMANDS: Dict[str, Callable[[Records, Settings, argparse.Namespace], Answer]] = {
     "list": show_list,
     "show": show_person,
     "rename": rename,
@@ -250,7 +250,7 @@ COMMANDS = {
     "import": import_,
     "backup": backup,
     "check": check,
-}  # type: Dict[str, Callable[[Records, Settings, argparse.Namespace], Answer]]
+}
 
 
 def _scrubbed(records: Records, answer: Answer) -> Answer:

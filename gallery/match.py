@@ -1,20 +1,23 @@
 """The gallery in memory, and who an embedding is nearest to.
 
 Exact search: a hundred thousand embeddings take less time than adding them up, and an index would
-only lose matches. Embeddings stand as columns of blocks of 32, which one batched product runs
+only lose matches. Embeddings stand as columns of blocks of 16, which one batched product runs
 through at the speed of memory, for six faces as for one (an (n, D) matrix takes twice as long for
-one face and six times as long for six: OpenBLAS copies it first). Blocks are only added at the end
+one face and four times as long for six, because OpenBLAS copies it first). Blocks are only added at the end
 and a removed column is zeroed, so whoever matches meanwhile on an older snapshot never sees a name on
 another person's embedding.
 """
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-WIDTH = 32  # columns a block; of 16..192 the quickest for one and for six faces (two AVX-512 registers wide)
-LARGEST_SLAB = 512  # blocks allocated at a time, 32 MB at 512 floats; before that they double from 1
+WIDTH = 16  # columns a block; of 16..192 quick for one and for six faces, and too small for the BLAS to split
+LARGEST_SLAB = 1024  # blocks allocated at a time, 32 MB at 512 floats; before that they double from 1
 COMPACT_SHARE = 0.5  # of removed columns, beyond which the matrix is copied without them
+MANY_SLABS = 11  # over 8,192 embeddings: from here on two threads (numpy lets go of the GIL) pay for themselves
 NOBODY = -1
 Ids = Union[Sequence[int], np.ndarray]
 
@@ -46,7 +49,10 @@ class Snapshot(NamedTuple):
 
     def similarities(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) float32 -> (N, P) float32: the best cosine of each person."""
-        parts = [np.matmul(embeddings, slab) for slab in self.slabs]  # (blocks, N, WIDTH) each
+        if len(self.slabs) < MANY_SLABS:
+            parts = [np.matmul(embeddings, slab) for slab in self.slabs]  # (blocks, N, WIDTH) each
+        else:
+            parts = list(_pool().map(lambda slab: np.matmul(embeddings, slab), self.slabs))
         parts = [part.transpose(1, 0, 2).reshape(len(embeddings), -1) for part in parts]
         scores = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         scores = scores[:, : self.columns]
@@ -157,6 +163,11 @@ class Matrix:
             block, column = np.divmod(alive[inside] - first, WIDTH)
             self.append(ids[inside], owners[inside], slab[block, :, column])
             first += len(slab) * WIDTH
+
+
+@functools.lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, "match")
 
 
 def nearest(similarities: np.ndarray, names: Sequence[str]) -> List[Match]:

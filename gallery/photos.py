@@ -4,8 +4,9 @@ The layout says who: NAME/anything.jpg or NAME.jpg; beside the default folder ga
 gallery/NAME.jpg. A file is looked at once: as long as its content (hash) and the rules it was judged
 by are the same, it is only reported. Which face counts in a picture with several: the largest, if
 every other one is smaller than half of it (somebody far behind) or cannot be recognised (a blurred
-pattern on the wall); otherwise the picture is refused, because nobody can tell whom the name means. A picture whose face is nearest to somebody else, at
-the model's threshold or above, is refused, too: one wrong picture would make two people one.
+pattern on the wall); otherwise the picture is refused, because nobody can tell whom the name means.
+A picture whose face is nearest to somebody else, at the model's threshold or above, is refused, too:
+one wrong picture would make two people one.
 """
 import collections
 import hashlib

@@ -25,7 +25,7 @@ def _lines(name: str) -> List[str]:
 
 def _imports(path: Path) -> Set[str]:
     """The top-level names of our own that a module imports anywhere in its text."""
-    found = set()  # type: Set[str]
+    found: Set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)

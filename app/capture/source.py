@@ -29,10 +29,10 @@ class Source(abc.ABC):
 
     live = False  # True: frames come at the camera's pace and old ones are dropped
     still = False  # True: pictures that have nothing to do with each other, not moments of one scene
-    fps = None  # type: Optional[float]  # nominal frames a second, where known
-    frames = None  # type: Optional[int]  # number of frames in all, where known
+    fps: Optional[float] = None  # nominal frames a second, where known
+    frames: Optional[int] = None  # number of frames in all, where known
     finished = False  # True once there will be no more frames
-    problem = None  # type: Optional[str]  # one sentence for the screen while a live source is down
+    problem: Optional[str] = None  # one sentence for the screen while a live source is down
     dropped = 0  # frames that the source threw away because a newer one was there
 
     @abc.abstractmethod

@@ -72,7 +72,7 @@ class StillSource(Source):
         self._rotate, self._mirror = rotate, mirror
         self._next = 0  # place in the list
         self._index = 0  # frames handed out
-        self._first = None  # type: Optional[np.ndarray]
+        self._first: Optional[np.ndarray] = None
         if path.is_dir():
             self._paths = pictures_in(path)
             if not self._paths:

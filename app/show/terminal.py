@@ -6,6 +6,7 @@ through a waiting `stty` (see `Guard`), a crash that leaves Python no time. In t
 without a terminal there are no keys, and that is no error; a pipe or a file is read like a keyboard.
 """
 import atexit
+import errno
 import os
 import select
 import signal
@@ -150,8 +151,8 @@ class Terminal:
     def _foreground(self) -> bool:
         try:
             return self._input is not None and os.tcgetpgrp(self._input) == os.getpgrp()
-        except OSError:
-            return self._end()
+        except OSError as error:
+            return error.errno == errno.ENOTTY or self._end()  # not our controlling terminal: nobody else's job either
 
     def _enter(self) -> None:
         """Each key at once, no echo; Ctrl-C and Ctrl-Z go on working."""

@@ -16,8 +16,8 @@ class Tensor(NamedTuple):
 class Network(abc.ABC):
     """A context manager. Returned arrays may be reused by the next `run`: copy what must live."""
 
-    inputs = ()  # type: Tuple[Tensor, ...]
-    outputs = ()  # type: Tuple[Tensor, ...]
+    inputs: Tuple[Tensor, ...] = ()
+    outputs: Tuple[Tensor, ...] = ()
 
     @abc.abstractmethod
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:

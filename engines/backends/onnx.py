@@ -9,7 +9,7 @@ from engines.backends.network import Network, Tensor
 from errors import ModelError
 
 ERRORS_ONLY = 3  # ONNX Runtime's severity; its warnings about free axes would fill the screen
-DTYPES = {
+DTYPES: Dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
@@ -17,7 +17,7 @@ DTYPES = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
-}  # type: Dict[str, Any]
+}
 
 
 class OnnxNetwork(Network):

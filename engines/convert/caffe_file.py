@@ -23,7 +23,7 @@ def read(path: Path) -> Dict[str, List[np.ndarray]]:
         net = path.read_bytes()
     except OSError as error:
         raise ModelError("{}: cannot be read ({}).".format(path, error.strerror)) from error
-    layers = {}  # type: Dict[str, List[np.ndarray]]
+    layers: Dict[str, List[np.ndarray]] = {}
     try:
         for number, layer in fields(net):
             if number in (100, 2) and isinstance(layer, bytes):
@@ -95,7 +95,7 @@ def _blob(message: bytes) -> np.ndarray:
 
 
 def _dimensions(message: bytes) -> List[int]:
-    shape = []  # type: List[int]
+    shape: List[int] = []
     for number, value in fields(message):
         if number == 1 and isinstance(value, int):
             shape.append(value)

@@ -77,7 +77,7 @@ def from_caffe(layers: Dict[str, List[np.ndarray]]) -> Weights:
     One exception, measured: det1_relu.caffemodel (tensorrt_demos, MTCNN_FaceDetection_TensorRT) holds
     P-Net's kernels upright already, while det2_relu and det3_relu are as the authors' files.
     """
-    weights = {}  # type: Weights
+    weights: Weights = {}
     upright = "scale1_1" in layers and "conv4-1" in layers
     first_dense = "conv5" if "conv6-1" in layers else "conv4"
     for layer, blobs in layers.items():
@@ -107,7 +107,7 @@ def _shapes(plan: Plan) -> Dict[str, Tuple[int, ...]]:
     if plan.dense:
         layers["dense{}".format(last)] = plan.dense
         width = plan.dense[0]
-    shapes = {}  # type: Dict[str, Tuple[int, ...]]
+    shapes: Dict[str, Tuple[int, ...]] = {}
     for number, shape in enumerate(layers.values(), 1):
         shapes["prelu{}.weight".format(number)] = shape[:1]
     for name, _, channels in plan.heads:

@@ -113,7 +113,7 @@ def _read_rows(file: Any) -> Tuple[Any, Callable[[Storage], bytes]]:
     views = _Unpickler(file).load()
     keys = _Unpickler(file).load()
     storages = {view.storage.key: view.storage for view in views.values() if isinstance(view, _View)}
-    blobs = {}  # type: Dict[str, bytes]
+    blobs: Dict[str, bytes] = {}
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
         size = storages[key].numbers * np.dtype(storages[key].dtype).itemsize

@@ -1,11 +1,12 @@
 """What a detector gives back, and the one method that it has."""
 import abc
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
 
-class Faces(NamedTuple("Faces", [("boxes", np.ndarray), ("scores", np.ndarray), ("landmarks", np.ndarray)])):
+@dataclasses.dataclass(frozen=True)
+class Faces:
     """All faces of one picture, best score first, as parallel arrays.
 
     boxes (N, 4) float32: x1 y1 x2 y2 in pixels of the picture (may reach over its border);
@@ -13,7 +14,9 @@ class Faces(NamedTuple("Faces", [("boxes", np.ndarray), ("scores", np.ndarray), 
     right corner of the mouth, left and right as seen in the picture.
     """
 
-    __slots__ = ()
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
 
     @classmethod
     def none(cls) -> "Faces":

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app.kiosk import Kiosk
-from app.sight import Sight
 from app.show.output import Event
+from app.sight import Sight
 from app.stats import Stats
 from engines.recognizer import Recognizer
 from errors import StorageError
@@ -45,12 +45,10 @@ def settings(tmp_path: Path) -> Settings:
     return dataclasses.replace(loaded, gallery=gallery, enroll=dataclasses.replace(loaded.enroll, samples=2))
 
 
-def run(recognizer, settings: Settings, images: Sequence[np.ndarray], script: Dict[int, List[Event]], **changes):
+def run(recognizer, settings: Settings, images: Sequence[np.ndarray], script: Dict[int, Sequence[Event]]):
     """A whole run over `images` with the keys of `script`; returns the kiosk and its output."""
     output = RecordingOutput(script, keep=1)
     with Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold) as gallery:
-        for name, value in changes.items():
-            setattr(gallery, name, value)
         kiosk = Kiosk(FrameList(images), output, Sight(recognizer, gallery, settings, Stats()), settings, Stats())
         kiosk.run()
     return kiosk, output
@@ -79,7 +77,7 @@ def test_n_a_name_and_enter_enrol_the_face_and_it_is_named_at_once(recognizer, s
 
 def test_escape_cancels_an_enrolment_and_then_quits(recognizer, settings, walk_up):
     script = {20: [Event("key", "n")], 25: [Event("text", "Z"), Event("key", "escape")], 30: [Event("key", "escape")]}
-    kiosk, output = run(recognizer, settings, walk_up, script)
+    _, output = run(recognizer, settings, walk_up, script)
     assert people(recognizer, settings) == []
     assert output.shown == 30
 
@@ -113,7 +111,8 @@ def test_what_cannot_be_stored_is_said_and_the_run_goes_on(recognizer, settings,
     with Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold) as gallery:
         gallery.enroll = full  # the double of a full disk: it refuses as the store does
         stats = Stats()
-        Kiosk(FrameList(walk_up), CountingOutput(output), Sight(recognizer, gallery, settings, stats), settings, stats).run()
+        sight = Sight(recognizer, gallery, settings, stats)
+        Kiosk(FrameList(walk_up), CountingOutput(output), sight, settings, stats).run()
     assert stats.frames == len(walk_up)
     assert "gallery.db: the disk is full; free some space." in output.said
     assert people(recognizer, settings) == []

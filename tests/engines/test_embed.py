@@ -1,4 +1,6 @@
 """Alignment and embedding."""
+from typing import List
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ class Means(Network):
     outputs = (Tensor("y", (None, 4), np.dtype(np.float32)),)
 
     def __init__(self) -> None:
-        self.batches = []
+        self.batches: List[int] = []
 
     def run(self, feeds):
         blob = feeds["x"]

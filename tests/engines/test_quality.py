@@ -43,11 +43,12 @@ def test_each_fault_has_its_reason_and_lowers_the_score(portrait):
     image, faces = portrait
     good = judge(image, faces).score
     small = 25 / float(faces.boxes[0, 2] - faces.boxes[0, 0])
+    far = cv2.resize(image, None, fx=small, fy=small, interpolation=cv2.INTER_AREA)
     spoilt = {
         "too_dark": judge((image * 0.15).astype(np.uint8), faces),
         "too_bright": judge(np.clip(image.astype(int) + 170, 0, 255).astype(np.uint8), faces),
         "blurred": judge(cv2.GaussianBlur(image, (0, 0), 12), faces),
-        "too_small": judge(cv2.resize(image, None, fx=small, fy=small, interpolation=cv2.INTER_AREA), scaled(faces, small)),
+        "too_small": judge(far, scaled(faces, small)),
     }
     assert {reason: quality.reason for reason, quality in spoilt.items()} == {reason: reason for reason in spoilt}
     assert all(quality.score < good for quality in spoilt.values())

@@ -54,8 +54,8 @@ class Kiosk:
 
     def __init__(self, args: Sequence[str], size: Tuple[int, int], env: Dict[str, str]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="kiosk-screen-"))
-        self._letters = []  # type: List[str]  # that got a spare key
-        self._closers = [lambda: shutil.rmtree(str(self._folder), ignore_errors=True)]  # type: List[Callable[[], None]]
+        self._letters: List[str] = []  # that got a spare key
+        self._closers: List[Callable[[], None]] = [lambda: shutil.rmtree(str(self._folder), ignore_errors=True)]
         try:
             self._env = dict(os.environ, SDL_VIDEODRIVER="x11", PYTHONUNBUFFERED="1")
             self._env.update(env, DISPLAY=self._start_screen(size))

@@ -30,7 +30,7 @@ def main() -> None:
     state = networks.FaceNet().state_dict()
     rows = ["{} {}".format(name, "x".join(map(str, tensor.shape))) for name, tensor in state.items() if tensor.ndim]
     (weights.DATA / "facenet_tensors.txt").write_text("\n".join(rows) + "\n")
-    arrays = {}  # type: Dict[str, np.ndarray]
+    arrays: Dict[str, np.ndarray] = {}
     for role in ("pnet", "rnet", "onet", "facenet"):
         tensors = weights.facenet() if role == "facenet" else weights.mtcnn(role)
         arrays.update({"{}/{}".format(role, name): array for name, array in outputs(role, tensors).items()})

@@ -27,7 +27,7 @@ def picture(role: str) -> np.ndarray:
 
 def mtcnn(role: str) -> Dict[str, np.ndarray]:
     words = MTCNN[role].split()
-    shapes = []  # type: List[Tuple[str, Tuple[int, ...]]]
+    shapes: List[Tuple[str, Tuple[int, ...]]] = []
     for name, text in zip(words[::2], words[1::2]):
         shape = tuple(int(size) for size in text.split("x"))
         shapes.append((name + ".weight", shape))
@@ -48,7 +48,7 @@ def facenet() -> Dict[str, np.ndarray]:
 def _draw(shapes: List[Tuple[str, Tuple[int, ...]]]) -> Dict[str, np.ndarray]:
     """Weights that keep the signal's size from layer to layer; scales and variances around one."""
     random = np.random.RandomState(11)
-    tensors = {}  # type: Dict[str, np.ndarray]
+    tensors: Dict[str, np.ndarray] = {}
     for name, shape in shapes:
         if len(shape) > 1:
             reach = np.sqrt(6.0 / np.prod(shape[1:]))
