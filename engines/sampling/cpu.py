@@ -7,8 +7,9 @@ target pixel. Over the 18 test photos that finds the faces that one step finds; 
 pyramid lets two false ones of score 0.8 in.
 """
 
-import math
-from typing import Sequence, Tuple, Union
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -53,10 +54,14 @@ def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) 
     (H, W, 3) uint8 in its place: RGB, (x - 127.5) / 128; the rest stays as black is."""
     canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
     halves = image if isinstance(image, Halves) else Halves(image)
-    for level in layout.levels:
-        base, _ = halves.at(1 / level.scale, KEEP)
-        small = shrunk(base, level.width, level.height)[: level.height // 2 * 2, : level.width // 2 * 2]
+    bases = [halves.at(1 / level.scale, KEEP)[0] for level in layout.levels]
+
+    def fill(row: int) -> None:
+        level = layout.levels[row]
+        small = shrunk(bases[row], level.width, level.height)[: level.height // 2 * 2, : level.width // 2 * 2]
         canvas[level.top : level.top + small.shape[0], level.left : level.left + small.shape[1]] = small
+
+    _spread(fill, len(bases))
     to_planes(canvas, blob[0])
 
 
@@ -84,32 +89,63 @@ def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.
     halves = image if isinstance(image, Halves) else Halves(image)
     edges = np.asarray(boxes, np.float64) + [0, 0, 1, 1]
     canvas = np.zeros((len(edges) * size, size, 3), np.uint8)
-    shrinks = ((edges[:, 2] - edges[:, 0]) / size).tolist()
-    for row, (shrink, edge) in enumerate(zip(shrinks, edges.tolist())):
-        picture, step = halves.at(shrink, KEEP_CROP)
-        x1, y1, x2, y2 = [math.floor(value / 2**step + 0.5) for value in edge] if step else [int(v) for v in edge]
-        height, width = picture.shape[:2]
-        if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            continue
-        if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
-            patch = picture[y1:y2, x1:x2]
-        else:
-            patch = _padded(picture, x1, y1, x2, y2)
-        canvas[row * size : (row + 1) * size] = shrunk(patch, size, size)
+    sources = [halves.at(shrink, KEEP_CROP) for shrink in ((edges[:, 2] - edges[:, 0]) / size).tolist()]
+    steps = np.array([step for _, step in sources], np.float64).reshape(-1, 1)
+    corners = np.floor(edges / 2**steps + 0.5).astype(np.int64).tolist()
+
+    def fill(row: int) -> None:
+        patch = _cut(sources[row][0], *corners[row])
+        if patch is not None:
+            canvas[row * size : (row + 1) * size] = shrunk(patch, size, size)
+
+    _spread(fill, len(corners))
     planes = np.empty((3, len(edges) * size, size), np.float32)
     if len(edges):
         to_planes(canvas, planes)
     return np.ascontiguousarray(planes.reshape(3, len(edges), size, size).transpose(1, 0, 2, 3))
 
 
-def _padded(image: np.ndarray, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
-    """Rows y1 to y2 and columns x1 to x2 (the ends not included), black outside the picture."""
+def _cut(image: np.ndarray, x1: int, y1: int, x2: int, y2: int) -> Optional[np.ndarray]:
+    """Rows y1 to y2 and columns x1 to x2 (the ends not included), black outside the picture; None
+    when nothing of it lies inside."""
     height, width = image.shape[:2]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height and x1 < x2 and y1 < y2:
+        return image[y1:y2, x1:x2]
+    if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        return None
     return cv2.copyMakeBorder(
-        image[max(y1, 0):y2, max(x1, 0):x2],
-        max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0),
-        cv2.BORDER_CONSTANT, value=(0, 0, 0),
-    )  # fmt: skip
+        image[max(y1, 0) : y2, max(x1, 0) : x2],
+        max(-y1, 0),
+        max(y2 - height, 0),
+        max(-x1, 0),
+        max(x2 - width, 0),
+        cv2.BORDER_CONSTANT,
+        value=(0, 0, 0),
+    )
+
+
+def _spread(work: Callable[[int], None], count: int) -> None:
+    """work(0), ... work(count - 1) on as many threads as OpenCV may use, each taking the next."""
+    threads = min(cv2.getNumThreads(), count)
+    if threads < 2:
+        for row in range(count):
+            work(row)
+        return
+    rows = iter(range(count))  # its next() is one step of the interpreter: no two threads get the same
+
+    def take(_: int) -> None:
+        for row in rows:
+            work(row)
+
+    helpers = [_pool().submit(take, number) for number in range(1, threads)]
+    take(0)
+    for helper in helpers:
+        helper.result()
+
+
+@functools.lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="sampling")
 
 
 def chips(image: np.ndarray, matrices: np.ndarray, size: int) -> np.ndarray:
