@@ -3,7 +3,8 @@
     python -m benchmarks.enroll_photos PHOTOS [--count 1000] [--set embedder.model=edgeface_xs]
 
 PHOTOS holds pictures called NAME_0001.jpg (as LFW does); the first by name are copied into one folder
-a person, as a user would lay them out. Copying is not timed, making the models ready neither.
+a person, as a user would lay them out. Copying is not timed, making the models ready neither. The
+networks run on one thread, as in `python -m gallery enroll`.
 """
 import argparse
 import json
@@ -35,7 +36,7 @@ def main() -> int:
             (folder / person).mkdir(parents=True, exist_ok=True)
             shutil.copy(str(picture), str(folder / person / picture.name))
         places = ["gallery.database={}/gallery.db".format(work), "gallery.photos={}".format(folder)]
-        settings = load("config.yaml", ["embedder.model=edgeface_xs", *places, *arguments.set])
+        settings = load("config.yaml", ["embedder.model=edgeface_xs", "threads=1", *places, *arguments.set])
         recognizer = Recognizer.from_settings(settings)
         gallery = Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold)
         with recognizer, gallery:
