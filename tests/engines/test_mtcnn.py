@@ -153,7 +153,7 @@ def test_no_face_is_an_empty_answer(networks, shape):
     for fill in (0, 255):
         faces = Mtcnn(*networks).detect(np.full(shape, fill, np.uint8))
         assert faces.count == 0 and faces.boxes.shape == (0, 4) and faces.landmarks.shape == (0, 5, 2)
-        assert {array.dtype for array in faces} == {np.dtype(np.float32)}
+        assert {array.dtype for array in (faces.boxes, faces.scores, faces.landmarks)} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("wrong, word", [
