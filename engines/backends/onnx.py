@@ -31,6 +31,9 @@ class OnnxNetwork(Network):
         options.log_severity_level = ERRORS_ONLY
         options.intra_op_num_threads = threads or _cores()
         options.inter_op_num_threads = 1
+        # A thread that waits for work by spinning takes the core from whatever runs between two networks:
+        # MTCNN's three took 61 ms with it and 34 without, on two cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         try:
             self._session = onnxruntime.InferenceSession(
