@@ -40,6 +40,7 @@ RANGES: Dict[str, Tuple[float, float]] = {
     "tracking.max_gap": (0, 60),
     "tracking.confirm": (1, 100),
     "tracking.keep_score": (0, 1),
+    "tracking.search_every": (0, 10),
     "tracking.refresh": (0, 3600),
     "tracking.retry": (0, 3600),
     "enroll.samples": (1, 50),
@@ -92,6 +93,7 @@ class Tracking:
     max_gap: float = 0.5
     confirm: int = 2
     keep_score: float = 0.3
+    search_every: float = 0.1
     refresh: float = 0.5
     retry: float = 0.3
 

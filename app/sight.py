@@ -30,6 +30,8 @@ class Sight:
         self.gallery = gallery
         self.tracker = Tracker(settings.tracking, settings.recognition, recognizer.threshold, recognizer.strong, still)
         self._stats = stats
+        self._search_every = settings.tracking.search_every
+        self._searched = -np.inf  # time of the last frame that was searched as a whole
         self.faces = Faces.none()  # of the last frame; a track's `row` points into them
         self.tracks: List[Track] = []  # those in sight, in the order of the faces
         self.shown: List[Track] = []  # and those that were only just missed
@@ -38,7 +40,7 @@ class Sight:
     def see(self, frame: Frame) -> List[Track]:
         """The tracks to show for `frame`, named where the evidence is clear."""
         with self._stats.stage("detect"):
-            self.faces = self.recognizer.candidates(frame.image)
+            self.faces = self._look(frame)
         with self._stats.stage("track"):
             seen = looks(frame.image, self.faces.landmarks)
             self.tracks = self.tracker.update(frame.time, frame.cut, self.faces, seen)
@@ -47,6 +49,20 @@ class Sight:
         self.time = frame.time
         self.shown = self.tracks + self.tracker.coasting(frame.time)
         return self.shown
+
+    def _look(self, frame: Frame) -> Faces:
+        """The faces of this frame: searched for in all of it, or followed where all tracks go on.
+
+        On friends1.mp4, two cores: 28 frames a second with a search in each, 55 with one each 0.1 s.
+        """
+        in_sight = [track for track in self.tracker.tracks if track.row is not None]
+        if in_sight and not frame.cut and frame.time - self._searched < self._search_every - 1e-6:
+            places = np.stack([track.predict(frame.time) for track in in_sight])
+            found = self.recognizer.candidates(frame.image, places)
+            if found.count == len(in_sight):
+                return found
+        self._searched = frame.time
+        return self.recognizer.candidates(frame.image)
 
     def sample(self, frame: Frame, track: Track) -> Sample:
         """One look at one face for enrolment; the track must be in sight in `frame`."""

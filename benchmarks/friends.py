@@ -67,7 +67,9 @@ class Remembering:
         self._recognizer = recognizer
         self._found: Dict[bytes, Faces] = {}
 
-    def candidates(self, image: np.ndarray) -> Faces:
+    def candidates(self, image: np.ndarray, near: Optional[np.ndarray] = None) -> Faces:
+        if near is not None:
+            return self._recognizer.candidates(image, near)
         key = image[::16, ::16].tobytes()
         if key not in self._found:
             self._found[key] = self._recognizer.candidates(image)

@@ -1,7 +1,7 @@
 """Pictures in, faces and embeddings out: what the kiosk, the gallery commands, the benchmarks and
 the tests all use, so that a figure measured anywhere is a figure of the code that runs."""
 import dataclasses
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -51,13 +51,16 @@ class Recognizer:
         found = self.candidates(image)
         return found.take(found.scores >= self.strong)
 
-    def candidates(self, image: np.ndarray) -> Faces:
-        """The faces and what may be one, down to a score of tracking.keep_score: for tracks to go on with."""
+    def candidates(self, image: np.ndarray, near: Optional[np.ndarray] = None) -> Faces:
+        """The faces and what may be one, down to a score of tracking.keep_score: for tracks to go on with.
+
+        `near` (N, 4): look there alone, which is quicker.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UsageError(
                 "The picture is {} {}, but must be (height, width, 3) uint8 in BGR.".format(image.shape, image.dtype)
             )
-        return self.detector.detect(image)
+        return self.detector.detect(image) if near is None else self.detector.follow(image, near)
 
     def chips(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """The faces aligned for the embedder: (N, S, S, 3) uint8 BGR."""

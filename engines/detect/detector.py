@@ -36,5 +36,12 @@ class Detector(abc.ABC):
     def detect(self, image: np.ndarray) -> Faces:
         """Find the faces in a BGR picture (H, W, 3) uint8."""
 
+    def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
+        """The faces near `boxes` (N, 4), where a tracker expects them; others may be missing.
+
+        A detector that cannot look at places alone searches the whole picture.
+        """
+        return self.detect(image)
+
     def close(self) -> None:
         """Free the networks."""

@@ -74,14 +74,19 @@ class Mtcnn(Detector):
 
         Raises UsageError for an array that is no such picture.
         """
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            right = "BGR, uint8 with shape (height, width, 3)"
-            raise UsageError("a picture is {}, but must be {}.".format(_what(image), right))
+        _check(image)
         plan = layout(image.shape[0], image.shape[1], self._min_face, self._factor)
         if not plan.levels:
             return Faces.none()
         halves = sampling.Halves(image)
         return self._finish(halves, self._refine(halves, self._propose(halves, plan)))
+
+    def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
+        """ONet alone on squares around `boxes`: a tenth of the time of a search."""
+        _check(image)
+        if not len(boxes):
+            return Faces.none()
+        return self._finish(sampling.Halves(image), squared(boxes))
 
     def close(self) -> None:
         for network in (self._pnet, self._rnet, self._onet):
@@ -149,6 +154,12 @@ def _look(network: Network, image: sampling.Halves, boxes: np.ndarray, size: int
     """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
     whole = np.fix(boxes)
     return boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
+
+
+def _check(image: Any) -> None:
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        right = "BGR, uint8 with shape (height, width, 3)"
+        raise UsageError("a picture is {}, but must be {}.".format(_what(image), right))
 
 
 def _what(image: Any) -> str:
