@@ -159,7 +159,7 @@ class Kiosk:
             text, state = "", "pending"
             if track.name is not None:
                 text, state = "{} {:.2f}".format(track.name, track.similarity or 0.0), "known"
-            elif track.identity.tries:
+            elif track.identity.judged:
                 text, state = "unknown", "unknown"
             hint = "" if track.name is not None else advice(track.reason)
             state = "chosen" if track.id == chosen else state

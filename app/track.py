@@ -24,13 +24,15 @@ from engines.quality import Quality
 from gallery.match import Match
 from settings import Recognition, Tracking
 
-SAME_LOOK = 0.75  # correlation of two looks of one face; below it the track is in doubt
+SAME_LOOK = 0.68  # correlation of two looks of one face; below it a name is in doubt
+SAME_LOOK_WEAK = 0.5  # the same for a face whose landmarks are as unsure as the face itself
 MEMORY = 8  # embeddings that a track remembers itself by
 VOTES = 10  # votes that count
 IN_A_ROW = 2  # votes for one person, one after the other, that give a name
 SHARE = 0.25  # of the weight of all votes, that a name needs: lucky hits in a long line do not name a stranger
 RENAME_IN_A_ROW = 3  # a name changes on more evidence than it took to appear
-LOSE_IN_A_ROW = 6  # votes without the name's person, one after the other, that take the name away
+LOSE_IN_A_ROW = 4  # votes without the name's person, one after the other, that take the name away,
+LOSE_AFTER = 2.0  # once so many seconds have passed since the last vote for him
 SOON = 0.1  # seconds between the embeddings of a track that is not settled
 COAST = 0.1  # seconds for which a name stays at the predicted place of a face that was missed
 EAGER_TRIES = 5  # embeddings at that pace before a track counts as a stranger's
@@ -52,7 +54,8 @@ class Identity:
         self.name: Optional[str] = None
         self.similarity: Optional[float] = None  # of the last vote, to the nearest person
         self.unsure = False  # the face may have changed hands: the name is not to be shown
-        self.tries = 0
+        self.tries = 0  # embeddings since the track began, or began anew
+        self._supported = -np.inf  # time of the last vote for the name
         self._same = same
         self._in_a_row = in_a_row
         self._votes: Deque[Vote] = collections.deque(maxlen=VOTES)
@@ -63,8 +66,14 @@ class Identity:
         """Is this the face that was here before?"""
         return not self._memory or bool(np.max(np.stack(self._memory) @ embedding) >= self._same)
 
-    def add(self, embedding: np.ndarray, person: Optional[str], similarity: float, weight: float) -> None:
+    @property
+    def judged(self) -> bool:
+        """Has it had a vote at all? If not, nobody can call it unknown."""
+        return bool(self._votes)
+
+    def add(self, time: float, embedding: np.ndarray, person: Optional[str], similarity: float, weight: float) -> None:
         """Count one vote. `person` is None where no one is near enough, `weight` 0 for a face too poor to vote."""
+        self.tries += 1
         if not self.remembers(embedding) and (person is None or person != self.name):
             self._strange += 1
             self.unsure = True
@@ -75,11 +84,10 @@ class Identity:
         self.unsure = False
         if weight == 0:
             return
-        self.tries += 1
         self.similarity = similarity
         self._memory.append(embedding)
         self._votes.append(Vote(person, weight))
-        self._decide(person)
+        self._decide(time, person)
 
     @property
     def halfway(self) -> bool:
@@ -92,17 +100,19 @@ class Identity:
         self._votes.clear()
         self._memory.clear()
 
-    def _decide(self, person: Optional[str]) -> None:
+    def _decide(self, time: float, person: Optional[str]) -> None:
         if self.name is None:
             if person is not None and self._run(person) >= self._in_a_row and self._leads(person):
                 self.name = person
         elif person is None:
-            if self._run(None) >= LOSE_IN_A_ROW:
+            if self._run(None) >= LOSE_IN_A_ROW and time - self._supported >= LOSE_AFTER:
                 self._start_anew()
         elif person != self.name:
             self.unsure = True
             if self._run(person) >= RENAME_IN_A_ROW and self._leads(person):
                 self.name, self.unsure = person, False
+        if person is not None and person == self.name:
+            self._supported = time
 
     def _run(self, person: Optional[str]) -> int:
         """How many of the newest votes, without a break, are for `person`."""
@@ -135,6 +145,7 @@ class Track:
         self.quality: Optional[Quality] = None
         self.names: set = set()  # every name that was ever shown
         self.seen = time
+        self.sure = time  # when it was last found at a score that begins a track
         self.embedded = -np.inf
         self.doubt = False  # its look changed sharply since it was last embedded
         self._look: Optional[np.ndarray] = None
@@ -167,8 +178,9 @@ class Track:
         passed = time - self.seen
         if self.hits and passed > 0:
             self._velocity += np.float32(SMOOTH) * ((box - self.box) / np.float32(passed) - self._velocity)
-        if self._look is not None and float(self._look @ look) < SAME_LOOK:
-            self.identity.unsure = self.doubt = True
+        if self._look is not None and self.identity.name is not None:
+            if float(self._look @ look) < (SAME_LOOK_WEAK if self.weak else SAME_LOOK):
+                self.identity.unsure = self.doubt = True
         self.box, self._look, self.row, self.seen = box, look, row, time
         self.hits += 1
         self.confirmed = self.confirmed or self.hits >= confirm
@@ -248,7 +260,7 @@ class Tracker:
         usable = track.quality is not None and track.quality.reason is None and not track.weak
         weight = track.quality.score if track.quality is not None and usable else 0.0
         track.embedded, track.doubt = time, False
-        track.identity.add(embedding, match.person if sure else None, match.similarity, weight)
+        track.identity.add(time, embedding, match.person if sure else None, match.similarity, weight)
 
     def forget_names(self) -> None:
         """The gallery changed: every track is looked at again, and keeps its name until then."""
@@ -261,8 +273,8 @@ class Tracker:
         self._end(self.tracks)
 
     def _lost(self, track: Track, time: float) -> bool:
-        """Out of sight for too long, or gone before it was more than a flicker."""
-        return track.row is None and (not track.confirmed or time - track.seen > self._settings.max_gap)
+        """Not found for sure for too long, or gone before it was more than a flicker."""
+        return (track.row is None and not track.confirmed) or time - track.sure > self._settings.max_gap
 
     def _end(self, tracks: List[Track]) -> None:
         self.ended += [track for track in tracks if track.confirmed]
@@ -277,7 +289,8 @@ class Tracker:
         while overlap.max() >= least:
             place, at = np.unravel_index(int(overlap.argmax()), overlap.shape)
             track, row = open_tracks[int(place)], int(rows[at])
-            track.place(time, row, faces.boxes[row], looks[row], self._confirm)
             track.weak = bool(faces.scores[row] < self._strong)
+            track.place(time, row, faces.boxes[row], looks[row], self._confirm)
+            track.sure = track.sure if track.weak else time
             overlap[place, :] = -1
             overlap[:, at] = -1

@@ -67,12 +67,10 @@ class Remembering:
         self._recognizer = recognizer
         self._found: Dict[bytes, Faces] = {}
 
-    def candidates(self, image: np.ndarray, near: Optional[np.ndarray] = None) -> Faces:
-        if near is not None:
-            return self._recognizer.candidates(image, near)
-        key = image[::16, ::16].tobytes()
+    def candidates(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
+        key = image[::16, ::16].tobytes() + (b"" if known is None else known.boxes.tobytes())
         if key not in self._found:
-            self._found[key] = self._recognizer.candidates(image)
+            self._found[key] = self._recognizer.candidates(image, known)
         return self._found[key]
 
     def __getattr__(self, name: str) -> Any:

@@ -1,6 +1,7 @@
 """What a detector gives back, and the one method that it has."""
 import abc
 import dataclasses
+from typing import Optional
 
 import numpy as np
 
@@ -33,8 +34,12 @@ class Faces:
 
 class Detector(abc.ABC):
     @abc.abstractmethod
-    def detect(self, image: np.ndarray) -> Faces:
-        """Find the faces in a BGR picture (H, W, 3) uint8."""
+    def detect(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
+        """Find the faces in a BGR picture (H, W, 3) uint8.
+
+        `known` are faces of this picture that `follow` found: they need not be found again, but
+        belong to the answer.
+        """
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
         """The faces near `boxes` (N, 4), where a tracker expects them; others may be missing.

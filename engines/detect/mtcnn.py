@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import numpy as np
 
 from engines.backends.network import Network
-from engines.detect.boxes import SMALLER, regress, squared, suppress
+from engines.detect.boxes import SMALLER, overlaps, regress, squared, suppress
 from engines.detect.detector import Detector, Faces
 from engines.sampling import cpu as sampling
 from engines.sampling.layout import CELL, STRIDE, Layout, layout
@@ -21,8 +21,13 @@ from settings import AUTO, Settings
 
 WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
 ACROSS_SCALES = 0.7
+ACROSS_KNOWN = 0.4  # with a face that is followed: what is left of it is merged after ONet
 AFTER_RNET = 0.7
 AFTER_ONET = 0.7  # of the smaller box
+# Where a followed face may have gone: corners (left, top, right, bottom) moved, in sides of its square.
+NEAR = np.array(
+    [[-1, 0, -1, 0], [1, 0, 1, 0], [0, -1, 0, -1], [0, 1, 0, 1], [0.7, 0.7, -0.7, -0.7], [-0.8, -0.8, 0.8, 0.8]]
+) * 0.15  # fmt: skip
 RNET_SIZE, ONET_SIZE = 24, 48
 THRESHOLD = 0.7  # of ONet's score
 
@@ -69,30 +74,39 @@ class Mtcnn(Detector):
             own.onet_cap,
         )
 
-    def detect(self, image: np.ndarray) -> Faces:
+    def detect(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
         """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
 
+        `known` faces (of `follow`) are kept, and what mostly covers them is not looked at again.
         Raises UsageError for an array that is no such picture.
         """
         _check(image)
+        known = Faces.none() if known is None else known
         plan = layout(image.shape[0], image.shape[1], self._min_face, self._factor)
         if not plan.levels:
-            return Faces.none()
+            return known
         halves = sampling.Halves(image)
-        return self._finish(halves, self._refine(halves, self._propose(halves, plan)))
+        found, _ = self._judge(halves, self._refine(halves, self._propose(halves, plan, known.boxes)))
+        return _best(found, known)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
-        """ONet alone on squares around `boxes`: a tenth of the time of a search."""
+        """ONet alone on the squares of `boxes`, and on squares around those where it finds nothing."""
         _check(image)
-        if not len(boxes):
-            return Faces.none()
-        return self._finish(sampling.Halves(image), squared(boxes))
+        halves = sampling.Halves(image)
+        squares = squared(boxes.astype(np.float64))
+        found, passed = self._judge(halves, squares)
+        missed = squares[~passed][: self._onet_cap // len(NEAR)]
+        if not len(missed):
+            return _best(found)
+        sizes = np.repeat(missed[:, 2:3] - missed[:, 0:1], 4, axis=1)[:, None]
+        again, _ = self._judge(halves, (missed[:, None] + sizes * NEAR).reshape(-1, 4))
+        return _best(again, found)
 
     def close(self) -> None:
         for network in (self._pnet, self._rnet, self._onet):
             network.close()
 
-    def _propose(self, image: sampling.Halves, plan: Layout) -> np.ndarray:
+    def _propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
         shape = (1, 3, plan.height, plan.width)
         if self._blob is None or self._blob.shape != shape:
@@ -102,6 +116,9 @@ class Mtcnn(Detector):
         boxes, scores, offsets, levels = decode(
             plan, found["probability"][0, 1], found["regression"][0], self._thresholds[0]
         )
+        if len(known) and len(boxes):
+            fresh = overlaps(boxes, known).max(axis=1) < ACROSS_KNOWN
+            boxes, scores, offsets, levels = boxes[fresh], scores[fresh], offsets[fresh], levels[fresh]
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
         shift = 2 * pixels.max(initial=0) * levels.astype(np.float32)  # scales far apart: one suppression for all
         apart = pixels + shift[:, None]
@@ -118,18 +135,28 @@ class Mtcnn(Detector):
         keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[: self._onet_cap]
         return squared(regress(boxes[keep], offsets[keep]))
 
-    def _finish(self, image: sampling.Halves, boxes: np.ndarray) -> Faces:
-        """ONet: the faces, best score first."""
+    def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
+        """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
         boxes, found = _look(self._onet, image, boxes, ONET_SIZE)
         scores = found["probability"][:, 1]
-        passed = np.flatnonzero(scores > self._thresholds[2])
+        passed = scores > self._thresholds[2]
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
         points = found["landmarks"][passed].reshape(-1, 2, 5).transpose(0, 2, 1)  # x1..x5 y1..y5 -> (N, 5, 2)
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
-        boxes = regress(boxes, offsets)
-        keep = suppress(boxes, scores, AFTER_ONET, SMALLER, inclusive=True)
-        return Faces(boxes[keep].astype(np.float32), scores[keep], landmarks[keep].astype(np.float32))
+        return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+
+def _best(found: Faces, known: Optional[Faces] = None) -> Faces:
+    """Of each face the best box, best score first."""
+    if known is not None and known.count:
+        found = Faces(
+            np.concatenate([known.boxes, found.boxes]),
+            np.concatenate([known.scores, found.scores]),
+            np.concatenate([known.landmarks, found.landmarks]),
+        )
+    best = found.take(suppress(found.boxes, found.scores, AFTER_ONET, SMALLER, inclusive=True))
+    return Faces(best.boxes.astype(np.float32), best.scores, best.landmarks.astype(np.float32))
 
 
 def decode(
