@@ -239,10 +239,9 @@ class Tracker:
 
     def wanting(self, time: float) -> List[Track]:
         """The tracks in sight whose faces should be embedded now, the most urgent first."""
-        due = [(track.waits(time, self._settings), track) for track in self.tracks if track.row is not None]
-        due = [(wait, track) for wait, track in due if wait >= 0 and track.confirmed]
-        due.sort(key=lambda pair: (-pair[0], pair[1].id))
-        return [track for _, track in due[:MAX_EMBEDDINGS]]
+        in_sight = [track for track in self.tracks if track.row is not None and track.confirmed]
+        due = sorted(((track.waits(time, self._settings), -track.id, track) for track in in_sight), reverse=True)
+        return [track for wait, _, track in due[:MAX_EMBEDDINGS] if wait >= 0]
 
     def coasting(self, time: float) -> List[Track]:
         """Named tracks whose face was missed just now and whose place nobody else has taken."""

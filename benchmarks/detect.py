@@ -29,7 +29,7 @@ SAME = 0.5  # IoU from which two boxes are one face
 PAUSE = 0.02  # seconds between two turns, so that the threads of the one are asleep when the other starts
 SET_UP = """make the peer's environment first:
   python3 -m venv .venv-peers
-  .venv-peers/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+  .venv-peers/bin/pip install torch==2.13.0
   .venv-peers/bin/pip install pillow numpy tqdm requests opencv-python-headless
   .venv-peers/bin/pip install --no-deps facenet-pytorch==2.6.0"""
 EXAMPLES = """examples:

@@ -5,6 +5,8 @@ wide): `inclusive` adds that pixel. No function loops over all boxes, only over 
 a better one.
 """
 
+from typing import Optional
+
 import numpy as np
 
 UNION = "union"  # overlap / area of both together
@@ -29,16 +31,22 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, measure: str = UNION, inclus
 
 
 def suppress(
-    boxes: np.ndarray, scores: np.ndarray, threshold: float, measure: str = UNION, inclusive: bool = False
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    measure: str = UNION,
+    inclusive: bool = False,
+    most: Optional[int] = None,
 ) -> np.ndarray:
     """Greedy non-maximum suppression: the indices that stay, best score first.
 
     boxes (N, 4), scores (N,). A box goes when it overlaps a better one that stays by more than
-    `threshold`; of equal scores the earlier one is the better.
+    `threshold`; of equal scores the earlier one is the better. With `most` the work ends once so
+    many stay: the first `most` of the same answer.
     """
     order = np.argsort(-scores, kind="stable")
     kept = [np.zeros(0, np.int64)]
-    while len(order):
+    while len(order) and (most is None or sum(map(len, kept)) < most):
         # The best ones settle among themselves who stays; then all the others meet those at once.
         first, order = order[:BUNCH], order[BUNCH:]
         hits = overlaps(boxes[first], boxes[first], measure, inclusive) > threshold
@@ -50,7 +58,7 @@ def suppress(
         kept.append(first)
         if len(order):
             order = order[~(overlaps(boxes[first], boxes[order], measure, inclusive) > threshold).any(axis=0)]
-    return np.concatenate(kept)
+    return np.concatenate(kept)[:most]
 
 
 def regress(boxes: np.ndarray, offsets: np.ndarray, inclusive: bool = True) -> np.ndarray:

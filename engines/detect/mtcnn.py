@@ -22,6 +22,7 @@ from settings import AUTO, Settings
 WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
 ACROSS_SCALES = 0.7
 ACROSS_KNOWN = 0.4  # with a face that is followed: what is left of it is merged after ONet
+ENOUGH = 2  # times the cap: of so many after the first suppression the second leaves the cap, nearly always
 AFTER_RNET = 0.7
 AFTER_ONET = 0.7  # of the smaller box
 # Where a followed face may have gone: corners (left, top, right, bottom) moved, in sides of its square.
@@ -86,7 +87,7 @@ class Mtcnn(Detector):
         if not plan.levels:
             return known
         halves = sampling.Halves(image)
-        found, _ = self._judge(halves, self._refine(halves, self._propose(halves, plan, known.boxes)))
+        found, _ = self._judge(halves, self._refine(halves, self._propose(halves, plan, known.boxes), known.boxes))
         return _best(found, known)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
@@ -116,24 +117,29 @@ class Mtcnn(Detector):
         boxes, scores, offsets, levels = decode(
             plan, found["probability"][0, 1], found["regression"][0], self._thresholds[0]
         )
-        if len(known) and len(boxes):
-            fresh = overlaps(boxes, known).max(axis=1) < ACROSS_KNOWN
-            boxes, scores, offsets, levels = boxes[fresh], scores[fresh], offsets[fresh], levels[fresh]
+        fresh = _apart(boxes, known)
+        boxes, scores, offsets, levels = boxes[fresh], scores[fresh], offsets[fresh], levels[fresh]
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
         shift = 2 * pixels.max(initial=0) * levels.astype(np.float32)  # scales far apart: one suppression for all
         apart = pixels + shift[:, None]
-        keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True)
-        keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True)][: self._rnet_cap]
+        # Only the best `rnet_cap` count, so both suppressions may end early, unless too few are left then.
+        for most in (ENOUGH * self._rnet_cap, None):
+            keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True, most=most)
+            last = len(keep) != most
+            keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True, most=self._rnet_cap)]
+            if last or len(keep) == self._rnet_cap:
+                break
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
-    def _refine(self, image: sampling.Halves, boxes: np.ndarray) -> np.ndarray:
+    def _refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
         boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
         passed = np.flatnonzero(scores > self._thresholds[1])
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
-        keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)[: self._onet_cap]
-        return squared(regress(boxes[keep], offsets[keep]))
+        keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)
+        moved = regress(boxes[keep], offsets[keep])
+        return squared(moved[_apart(moved, known)][: self._onet_cap])
 
     def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
         """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
@@ -145,6 +151,13 @@ class Mtcnn(Detector):
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+
+def _apart(boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of `boxes` (N, 4) are not mostly a known face's: (N,) bool."""
+    if not len(known) or not len(boxes):
+        return np.ones(len(boxes), bool)
+    return overlaps(boxes, known).max(axis=1) < ACROSS_KNOWN
 
 
 def _best(found: Faces, known: Optional[Faces] = None) -> Faces:
