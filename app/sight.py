@@ -19,7 +19,6 @@ from gallery.match import Match
 from gallery.store import Gallery
 from settings import Settings
 
-
 CROWD = 8.0  # faces in sight that double the pause between searches: each of them costs time, too
 
 

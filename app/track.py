@@ -178,9 +178,9 @@ class Track:
         passed = time - self.seen
         if self.hits and passed > 0:
             self._velocity += np.float32(SMOOTH) * ((box - self.box) / np.float32(passed) - self._velocity)
-        if self._look is not None and self.identity.name is not None:
-            if float(self._look @ look) < (SAME_LOOK_WEAK if self.weak else SAME_LOOK):
-                self.identity.unsure = self.doubt = True
+        least = SAME_LOOK_WEAK if self.weak else SAME_LOOK
+        if self._look is not None and self.identity.name is not None and float(self._look @ look) < least:
+            self.identity.unsure = self.doubt = True
         self.box, self._look, self.row, self.seen = box, look, row, time
         self.hits += 1
         self.confirmed = self.confirmed or self.hits >= confirm
