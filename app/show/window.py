@@ -7,6 +7,7 @@ meaning of the next, and what follows waits for the next call.
 """
 import contextlib
 import os
+import tempfile
 import threading
 from typing import Any, List, Optional, Tuple
 
@@ -216,6 +217,7 @@ class WindowOutput(Output):
 
 def _import_pygame() -> Any:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its greeting
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # without one SDL complains on the terminal
     os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")  # shared memory, not a GL context bound to one thread
     with contextlib.suppress(ImportError):
         import pygame
