@@ -60,13 +60,13 @@ class Sight:
         in_sight = [track for track in self.tracker.tracks if track.row is not None]
         if frame.cut or not in_sight:
             self._searched = frame.time
-            return self.recognizer.candidates(frame.image)
+            return self.recognizer.search(frame.image)
         found = self.recognizer.follow(frame.image, np.stack([track.predict(frame.time) for track in in_sight]))
         pause = self._search_every * (1 + len(in_sight) / CROWD)
         if frame.time - self._searched < pause - 1e-6:
             return found
         self._searched = frame.time
-        return self.recognizer.candidates(frame.image, found)
+        return self.recognizer.search(frame.image, found)
 
     def sample(self, frame: Frame, track: Track) -> Sample:
         """One look at one face for enrolment; the track must be in sight in `frame`."""

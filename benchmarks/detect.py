@@ -80,6 +80,7 @@ def arguments():
     parser.add_argument("--min-face", type=int, default=40, help="pixels (default 40)")
     parser.add_argument("--rounds", type=int, default=15, help="turns that count, after two that do not (default 15)")
     parser.add_argument("--peer", default=str(ROOT / ".venv-peers" / "bin" / "python"), help="the peer's Python")
+    parser.add_argument("--live", action="store_true", help="ours as in a live picture: shrunk in steps of two")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     return parser.parse_args()
 
@@ -95,7 +96,7 @@ def measure(detector, peer, path, options):
             print("\r{}: turn {} of {}".format(path.name, turn + 1, options.rounds + 2), end="\x1b[K", file=sys.stderr)
         time.sleep(PAUSE)
         start = time.perf_counter()
-        faces = detector.detect(image)
+        faces = (detector.search if options.live else detector.detect)(image)
         ours.append((time.perf_counter() - start) * 1e3)
         time.sleep(PAUSE)
         spent, boxes = peer.detect(path.resolve(), options.threads, options.min_face)

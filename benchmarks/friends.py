@@ -67,10 +67,10 @@ class Remembering:
         self._recognizer = recognizer
         self._found: Dict[bytes, Faces] = {}
 
-    def candidates(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
+    def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
         key = image[::16, ::16].tobytes() + (b"" if known is None else known.boxes.tobytes())
         if key not in self._found:
-            self._found[key] = self._recognizer.candidates(image, known)
+            self._found[key] = self._recognizer.search(image, known)
         return self._found[key]
 
     def __getattr__(self, name: str) -> Any:

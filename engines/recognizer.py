@@ -48,12 +48,13 @@ class Recognizer:
 
     def detect(self, image: np.ndarray) -> Faces:
         """The faces in a BGR picture (H, W, 3) uint8, best score first."""
-        found = self.candidates(image)
+        found = self.detector.detect(_picture(image))
         return found.take(found.scores >= self.strong)
 
-    def candidates(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
-        """The faces and what may be one, down to a score of tracking.keep_score: for tracks to go on with."""
-        return self.detector.detect(_picture(image), known)
+    def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
+        """The faces of a live picture, and what may be one, down to a score of tracking.keep_score:
+        for tracks to go on with. `known` faces (of `follow`) are not looked for again."""
+        return self.detector.search(_picture(image), known)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
         """The same, but only near `boxes` (N, 4), which is quicker."""

@@ -34,12 +34,16 @@ class Faces:
 
 class Detector(abc.ABC):
     @abc.abstractmethod
-    def detect(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
-        """Find the faces in a BGR picture (H, W, 3) uint8.
+    def detect(self, image: np.ndarray) -> Faces:
+        """Find the faces in a BGR picture (H, W, 3) uint8."""
+
+    def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
+        """The faces of a live picture: may be quicker than `detect`, and less exact.
 
         `known` are faces of this picture that `follow` found: they need not be found again, but
         belong to the answer.
         """
+        return self.detect(image)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
         """The faces near `boxes` (N, 4), where a tracker expects them; others may be missing.

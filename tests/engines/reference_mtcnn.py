@@ -21,23 +21,28 @@ def detect(
     min_face: int = 40,
     thresholds: Tuple[float, float, float] = (0.6, 0.7, 0.7),
     factor: float = 0.709,
+    steps: bool = False,
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of a BGR picture, best score first."""
+    """Boxes (N, 4), scores (N,), landmarks (N, 5, 2) of a BGR picture, best score first.
+
+    `steps`: shrink in steps of two, as a live picture is; else in one, as the original does.
+    """
     pnet, rnet, onet = networks
     height, width = image.shape[:2]
     scale, side = 12 / min_face, min(height, width) * 12 / min_face
     everything: List[Candidate] = []
     while side >= 12:
-        small = resized(halved(image, 1 / scale, 4)[0], int(width * scale + 1), int(height * scale + 1))
+        large = halved(image, 1 / scale, 4)[0] if steps else image
+        small = resized(large, int(width * scale + 1), int(height * scale + 1))
         everything += suppressed(proposals(pnet, small, scale, thresholds[0]), 0.5)
         scale, side = scale * factor, side * factor
     candidates = suppressed(everything, 0.7)
     for one in candidates:
         one["box"] = squared(moved(one["box"], one["offsets"], 0))
-    candidates = suppressed(judged(rnet, image, candidates, 24, thresholds[1]), 0.7)
+    candidates = suppressed(judged(rnet, image, candidates, 24, thresholds[1], steps), 0.7)
     for one in candidates:
         one["box"] = squared(moved(one["box"], one["offsets"], 1))
-    candidates = judged(onet, image, candidates, 48, thresholds[2])
+    candidates = judged(onet, image, candidates, 48, thresholds[2], steps)
     for one in candidates:
         x1, y1, x2, y2 = one["box"]
         across, down = one["landmarks"][:5], one["landmarks"][5:]
@@ -86,11 +91,11 @@ def proposals(pnet: Any, small: np.ndarray, scale: float, threshold: float) -> L
 
 
 def judged(
-    network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float
+    network: Any, image: np.ndarray, candidates: List[Candidate], size: int, threshold: float, steps: bool
 ) -> List[Candidate]:
     passed = []
     for one in candidates:
-        patch = crop(image, one["box"], size)
+        patch = crop(image, one["box"], size, steps)
         if patch is None:
             continue
         found = network.run({"input": as_input(resized(patch, size, size))})
@@ -107,11 +112,11 @@ def judged(
     return passed
 
 
-def crop(image: np.ndarray, box: List[float], size: int) -> Any:
+def crop(image: np.ndarray, box: List[float], size: int, steps: bool) -> Any:
     """The pixels of a box counted from 1, black outside the picture; None for no pixel at all."""
     edges = [int(np.fix(value)) for value in box]
     edges[0], edges[1] = edges[0] - 1, edges[1] - 1
-    image, times = halved(image, (edges[2] - edges[0]) / size, 3)
+    image, times = halved(image, (edges[2] - edges[0]) / size, 3 if steps else np.inf)
     x1, y1, x2, y2 = (int(np.floor(value / 2**times + 0.5)) for value in edges)
     height, width = image.shape[:2]
     if x2 <= x1 or y2 <= y1 or x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:

@@ -66,12 +66,19 @@ def assert_same_faces(faces, boxes, scores):
 
 @pytest.mark.parametrize("name", PHOTOS + [CROWD])
 def test_the_faces_are_the_reference_s(networks, name):
-    image = photo(name + ".jpg")
+    assert_agree(networks, photo(name + ".jpg"), live=False)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_the_faces_of_a_live_picture_are_the_reference_s_with_its_shrinking(networks, name):
+    assert_agree(networks, photo(name + ".jpg"), live=True)
+
+
+def assert_agree(networks, image, live):
     low = (0.6, 0.7, 0.7 - MARGIN)
-    boxes, scores, landmarks = reference_mtcnn.detect(tuple(networks), image, thresholds=low)
-    faces = Mtcnn(networks[0], networks[1], networks[2], thresholds=low, rnet_cap=UNCAPPED, onet_cap=UNCAPPED).detect(
-        image
-    )
+    boxes, scores, landmarks = reference_mtcnn.detect(tuple(networks), image, thresholds=low, steps=live)
+    ours = Mtcnn(networks[0], networks[1], networks[2], thresholds=low, rnet_cap=UNCAPPED, onet_cap=UNCAPPED)
+    faces = ours.search(image) if live else ours.detect(image)
     assert_same_faces(faces, boxes, scores)
     best = overlaps(faces.boxes, boxes, inclusive=True).argmax(axis=1)
     side = (faces.boxes[:, 2] - faces.boxes[:, 0])[:, None, None]

@@ -74,7 +74,7 @@ def test_a_search_beside_followed_faces_finds_the_others_and_keeps_these(recogni
     image = cv2.imread(str(shared("photos/group/meeting5_1280x853.jpg")))
     everybody = recognizer.detect(image)
     known = everybody.take(np.arange(2))
-    both = recognizer.candidates(image, known)
+    both = recognizer.search(image, known)
     strong = both.take(both.scores >= recognizer.strong)
     assert strong.count == everybody.count == 5
     for box in everybody.boxes:
