@@ -93,7 +93,7 @@ class Tracking:
     max_gap: float = 0.5
     confirm: int = 2
     keep_score: float = 0.3
-    search_every: float = 0.1
+    search_every: float = 0.05
     refresh: float = 0.5
     retry: float = 0.3
 

@@ -89,7 +89,7 @@ class Kiosk:
         with self.stats.stage("frame"):
             self._frame = frame
             if self.sight.gallery.changed():
-                self.sight.tracker.forget_names()
+                self.sight.tracker.people_changed(self.sight.gallery.names)
             tracks = self.sight.see(frame)
             self._enroll(frame)
             self._report(frame, tracks)
@@ -230,7 +230,7 @@ class Kiosk:
             self.sight.recognizer.threshold,
             track.id if track is not None else -1,
             self._frame.time,
-            self.sight.similarity_to,
+            self.sight.gallery.similarity_to,
         )
         self._sampled = -np.inf
         self.output.text_input(True)

@@ -14,7 +14,7 @@ or less in 99 of 100; embeddings of one person in consecutive frames are at 0.59
 60 at 0.3, where it also finds three times as many that are none.
 """
 import collections
-from typing import Deque, Dict, List, Optional
+from typing import Container, Deque, Dict, List, Optional
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Identity:
             self.unsure = True
             if weight == 0 or (self._strange < IN_A_ROW and person is None):
                 return
-            self._start_anew()
+            self.start_anew()
         self._strange = 0
         self.unsure = False
         if weight == 0:
@@ -94,7 +94,8 @@ class Identity:
         """The last vote was for someone who has not got the name yet: the next look decides."""
         return self.name is None and bool(self._votes) and self._votes[-1].person is not None
 
-    def _start_anew(self) -> None:
+    def start_anew(self) -> None:
+        """Forget who it was."""
         self.name = None
         self.tries = 0
         self._votes.clear()
@@ -106,7 +107,7 @@ class Identity:
                 self.name = person
         elif person is None:
             if self._run(None) >= LOSE_IN_A_ROW and time - self._supported >= LOSE_AFTER:
-                self._start_anew()
+                self.start_anew()
         elif person != self.name:
             self.unsure = True
             if self._run(person) >= RENAME_IN_A_ROW and self._leads(person):
@@ -261,10 +262,12 @@ class Tracker:
         track.embedded, track.doubt = time, False
         track.identity.add(time, embedding, match.person if sure else None, match.similarity, weight)
 
-    def forget_names(self) -> None:
-        """The gallery changed: every track is looked at again, and keeps its name until then."""
+    def people_changed(self, known: Container[str]) -> None:
+        """The gallery changed: every track is looked at again, and who was deleted is named no more."""
         for track in self.tracks:
             track.embedded = -np.inf
+            if track.identity.name is not None and track.identity.name not in known:
+                track.identity.start_anew()
 
     def finish(self) -> None:
         """The source has ended, and all tracks with it."""

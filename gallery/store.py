@@ -101,8 +101,13 @@ class Gallery:
         return float(state.snapshot.similarities(queries)[:, state.names.index(name)].max())
 
     @property
+    def names(self) -> Tuple[str, ...]:
+        """The people who can be recognised by this model."""
+        return self._state.names
+
+    @property
     def count(self) -> int:
-        """People who can be recognised by this model."""
+        """How many they are."""
         return len(self._state.names)
 
     def people(self) -> List[Person]:

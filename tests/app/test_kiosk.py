@@ -75,6 +75,14 @@ def test_n_a_name_and_enter_enrol_the_face_and_it_is_named_at_once(recognizer, s
     assert again.stats.as_dict()["people"]["Zoë"]["frames"] > 60
 
 
+def test_a_name_that_exists_gets_more_pictures_of_the_same_face(recognizer, settings, walk_up):
+    script = {20: [Event("key", "n")], 24: typed("Zoë")}
+    run(recognizer, settings, walk_up, script)
+    run(recognizer, settings, walk_up, script)
+    with Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold) as gallery:
+        assert [(person.name, person.embeddings) for person in gallery.people()] == [("Zoë", 4)]
+
+
 def test_escape_cancels_an_enrolment_and_then_quits(recognizer, settings, walk_up):
     script = {20: [Event("key", "n")], 25: [Event("text", "Z"), Event("key", "escape")], 30: [Event("key", "escape")]}
     _, output = run(recognizer, settings, walk_up, script)

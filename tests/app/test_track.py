@@ -249,3 +249,11 @@ def test_the_same_frames_give_the_same_tracks():
         return told
 
     assert story() == story()
+
+
+def test_who_was_deleted_is_named_no_more_and_the_others_keep_their_names():
+    door = Door()
+    for _ in range(10):
+        door.see((box(100), ANNA), (box(500), BERT))
+    door.tracker.people_changed(["Bert"])
+    assert [track.name for track in door.tracker.tracks] == [None, "Bert"]
