@@ -33,7 +33,8 @@ def text_of(gallery: Gallery) -> str:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Records:
-    return Records(tmp_path / "target.db")
+    with Records(tmp_path / "target.db") as records:
+        yield records
 
 
 def test_an_export_carries_everything_that_recognises(full: Gallery, target: Records) -> None:
