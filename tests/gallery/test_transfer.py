@@ -2,6 +2,7 @@ import io
 import json
 import stat
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def text_of(gallery: Gallery) -> str:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Records:
+def target(tmp_path: Path) -> Iterator[Records]:
     with Records(tmp_path / "target.db") as records:
         yield records
 
