@@ -55,7 +55,7 @@ class Sight:
     def _look(self, frame: Frame) -> Faces:
         """The faces of this frame: the tracked ones are followed, and now and then all of it is searched.
 
-        On friends1.mp4, two cores: 28 frames a second with a whole search in each, 81 like this.
+        On friends1.mp4, two cores: 28 frames a second with a whole search in each, 74 like this.
         """
         in_sight = [track for track in self.tracker.tracks if track.row is not None]
         if frame.cut or not in_sight:
