@@ -5,7 +5,7 @@ photos are looked at by another, and a camera that is gone is reopened by its ow
 """
 import time
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Any, Callable, List, Optional
 
 import cv2
 import numpy as np
@@ -129,24 +129,25 @@ class Kiosk:
         panel = self._enrollment.panel() if self._enrollment is not None else None
         if self.output.draws:
             with self.stats.stage("draw"):
-                picture = self._picture()
                 hint = "" if panel else "N enrol   Q quit   F full screen   S screenshot"
-                scene = Scene(self._labels(), self.stats.fps, self.sight.gallery.count, banner, panel, hint)
-                self._overlay.draw(picture, scene)
+                picture = self._drawn(banner=banner, panel=panel, hint=hint)
             with self.stats.stage("show"):
                 self.output.show(picture)
-            self.stats.shown()
-        else:
-            if panel is not None:
-                self.output.say("{}: {}".format(panel.title, " | ".join(line for line in panel.lines if line)))
-            elif banner:
-                self.output.say(banner)
-            self.stats.shown()
+        elif panel is not None:
+            self.output.say("{}: {}".format(panel.title, " | ".join(line for line in panel.lines if line)))
+        elif banner:
+            self.output.say(banner)
+        self.stats.shown()
 
-    def _picture(self) -> np.ndarray:
+    def _drawn(self, **more: Any) -> np.ndarray:
+        """The last frame with who is in it; `more` goes into the scene. Grey before the first frame."""
         if self._frame is not None:
-            return self._frame.image.copy()
-        return np.full((self._settings.capture.height or 720, self._settings.capture.width or 1280, 3), 32, np.uint8)
+            picture = self._frame.image.copy()
+        else:
+            size = (self._settings.capture.height or 720, self._settings.capture.width or 1280, 3)
+            picture = np.full(size, 32, np.uint8)
+        self._overlay.draw(picture, Scene(self._labels(), self.stats.fps, self.sight.gallery.count, **more))
+        return picture
 
     def _labels(self) -> List[Label]:
         if self.source.problem:
@@ -205,9 +206,7 @@ class Kiosk:
             self.output.toggle_fullscreen()
         elif key == "s" and self._frame is not None:
             path = self.screenshots / time.strftime("kiosk-%Y%m%d-%H%M%S.png")
-            picture = self._picture()
-            scene = Scene(self._labels(), self.stats.fps, self.sight.gallery.count)
-            self._overlay.draw(picture, scene)
+            picture = self._drawn()
             self.background.do(lambda: _save_picture(path, picture), "saved {}".format(path))
 
     def _choose(self, event: Event) -> None:

@@ -45,7 +45,6 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
         with _open_output(settings, options, source) as output, _watch_photos(gallery, settings) as watcher:
             kiosk = Kiosk(source, output, sight, settings, stats)
             kiosk.seconds = options.seconds
-            kiosk.paced = kiosk.lingers = False
             if _is_window(settings, options, output):
                 kiosk.paced = not source.live
                 kiosk.lingers = source.still
