@@ -1,0 +1,88 @@
+"""python -m training.embedder: crops into packs, a student from its recipe, the kiosk's file, its figures."""
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from training.runlog import guarded, read_recipe
+
+EXAMPLES = """examples:
+  python -m training.embedder pack ../shared/faces packs/
+  python -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz --out runs/embedder
+  torchrun --nproc-per-node 4 -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz
+  python -m training.embedder export runs/embedder/student.pt engines/models/facenext_112.onnx
+  python -m training.embedder evaluate own edgeface_xs --hard packs/hard.npz --models-dir ../shared/models
+"""
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.embedder", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    pack = commands.add_parser("pack", help="zip files of crops with an index.csv -> packs")
+    pack.add_argument("folder", type=Path)
+    pack.add_argument("target", type=Path)
+    train = commands.add_parser("train", help="train a student; the same command goes on after an interruption")
+    train.add_argument("recipe", type=Path)
+    train.add_argument("--packs", type=Path, nargs="+", default=[])
+    train.add_argument("--held-out", type=Path, nargs="*", default=[], help="packs of faces that must not be trained on; the first judges")
+    train.add_argument("--out", type=Path, default=Path("runs/embedder"))
+    train.add_argument("--models-dir", type=Path, help="where the teachers' files are")
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe for this run")
+    export = commands.add_parser("export", help="student.pt -> ONNX")
+    export.add_argument("weights", type=Path)
+    export.add_argument("target", type=Path)
+    evaluate = commands.add_parser("evaluate", help="figures of embedders on held-out people")
+    evaluate.add_argument("models", nargs="+", help="names of the catalogue, or ONNX files of ours")
+    evaluate.add_argument("--hard", type=Path, required=True, help="a pack of held-out people")
+    evaluate.add_argument("--groups", type=Path, help=".npz with images and group: figures for each group")
+    evaluate.add_argument("--models-dir", type=Path)
+    given = parser.parse_args(arguments)
+    if not given.command:
+        parser.print_help()
+        return 2
+    return {"pack": _pack, "train": _train, "export": _export, "evaluate": _evaluate}[given.command](given)
+
+
+def _pack(given: argparse.Namespace) -> int:
+    from training.embedder import faces
+
+    for path in faces.pack(given.folder, given.target):
+        print(path)
+    return 0
+
+
+def _train(given: argparse.Namespace) -> int:
+    from training.embedder import distill
+
+    recipe = read_recipe(given.recipe, given.set)
+    print(distill.train(recipe, given.packs, given.out, given.models_dir, given.held_out))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from training.embedder import distill, export
+
+    student, saved = distill.load(given.weights)
+    export.write(student, saved["recipe"]["size"], given.target)
+    print("{}: {:.2f} MB".format(given.target, given.target.stat().st_size / 1e6))
+    return 0
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    import numpy as np
+
+    from training.embedder import faces, judge
+
+    hard = faces.read([given.hard])
+    groups = np.load(str(given.groups)) if given.groups else None
+    for name in given.models:
+        print(json.dumps(dict(judge.figures(name, hard, groups, given.models_dir), model=name)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

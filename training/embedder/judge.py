@@ -1,0 +1,43 @@
+"""Embedders of the catalogue, and exported students, on held-out crops: the figures of the model card."""
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from engines import build, catalogue
+from engines.backends.choose import open_network
+from engines.embed import Embedder
+from settings import Settings
+from training.embedder import evaluate
+from training.embedder.faces import MARGIN, Faces
+
+OWN = {"size": 112, "template": "arcface", "mean": 127.5, "std": 127.5, "threshold": 0.3, "dimension": 512}
+
+
+def figures(name: str, hard: Faces, groups: Optional[Any], models_dir: Optional[Path]) -> Dict[str, Any]:
+    """Verification on `hard`, and by group on `groups` (images, group) at the threshold
+    that a thousandth of the hard set's impostors pass."""
+    settings = Settings()
+    if name.endswith(".onnx"):
+        entry, path = dict(OWN, name=Path(name).stem), Path(name)
+    else:
+        entry = catalogue.entry(name, "embedder", "models")
+        path = build.ensure(name, settings, models_dir)["embedder"]
+    embedder = Embedder(open_network(path, settings), entry)
+    try:
+        embeddings = embed(embedder, hard.images)
+        result: Dict[str, Any] = evaluate.verification(embeddings, hard.identity)
+        _, impostor = evaluate.similarities(embeddings, hard.identity)
+        result["threshold_1e3"] = float(np.quantile(impostor, 1 - 1e-3))
+        if groups is not None:
+            plain, seen = embed(embedder, groups["images"]), embed(embedder, groups["changed"])
+            result["groups"] = evaluate.by_group(plain, seen, groups["group"], result["threshold_1e3"])
+    finally:
+        embedder.close()
+    return result
+
+
+def embed(embedder: Embedder, images: np.ndarray) -> np.ndarray:
+    """Crops (N, 128, 128, 3) uint8 RGB -> (N, D) of unit length."""
+    chips = np.ascontiguousarray(images[:, MARGIN:-MARGIN, MARGIN:-MARGIN, ::-1])
+    return np.concatenate([embedder.embed_chips(chips[start : start + 64]) for start in range(0, len(chips), 64)])
