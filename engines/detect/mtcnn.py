@@ -31,11 +31,12 @@ NEAR = np.array(
 ) * 0.15  # fmt: skip
 RNET_SIZE, ONET_SIZE = 24, 48
 THRESHOLD = 0.7  # of ONet's score
+NOBODY = np.zeros((0, 4), np.float32)
 
 
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
-    most candidates that go into RNet and ONet. Not for two threads at once (buffers are reused)."""
+    most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the next. Not for two threads at once (buffers are reused)."""
 
     def __init__(
         self,
@@ -47,11 +48,12 @@ class Mtcnn(Detector):
         factor: float = 0.709,
         rnet_cap: int = 256,
         onet_cap: int = 64,
+        stride: int = STRIDE,
     ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
-        self._rnet_cap, self._onet_cap = rnet_cap, onet_cap
+        self._rnet_cap, self._onet_cap, self._stride = rnet_cap, onet_cap, stride
         self._blob: Optional[np.ndarray] = None
 
     @classmethod
@@ -110,13 +112,17 @@ class Mtcnn(Detector):
             network.close()
 
     def _find(self, image: sampling.Halves, shape: Sequence[int], known: Faces) -> Faces:
-        plan = layout(shape[0], shape[1], self._min_face, self._factor)
+        plan = self.plan(shape)
         if not plan.levels:
             return known
-        squares = self._refine(image, self._propose(image, plan, known.boxes), known.boxes)
+        squares = self.refine(image, self.propose(image, plan, known.boxes), known.boxes)
         return _best(self._judge(image, squares)[0], known)
 
-    def _propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray) -> np.ndarray:
+    def plan(self, shape: Sequence[int]) -> Layout:
+        """Where the scales of a picture of that shape lie; without levels when it is too small."""
+        return layout(shape[0], shape[1], self._min_face, self._factor, self._stride)
+
+    def propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray = NOBODY) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
         shape = (1, 3, plan.height, plan.width)
         if self._blob is None or self._blob.shape != shape:
@@ -141,7 +147,7 @@ class Mtcnn(Detector):
                 break
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
-    def _refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray = NOBODY) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
         boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
@@ -200,7 +206,7 @@ def decode(
     levels = plan.cells.ravel()[picked]
     picked, levels = picked[levels >= 0], levels[levels >= 0]
     rows, columns = np.divmod(picked, scores.shape[1])
-    corner = np.stack([columns * STRIDE - plan.lefts[levels], rows * STRIDE - plan.tops[levels]], axis=1)
+    corner = np.stack([columns * plan.stride - plan.lefts[levels], rows * plan.stride - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
     boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale)
     return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
