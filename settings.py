@@ -69,9 +69,9 @@ class Detector:
 
 @dataclasses.dataclass
 class Mtcnn:
-    pnet_threshold: float = 0.6
-    rnet_threshold: float = 0.7
-    factor: float = 0.709
+    pnet_threshold: Number = AUTO
+    rnet_threshold: Number = AUTO
+    factor: Number = AUTO
     rnet_cap: int = 256
     onet_cap: int = 64
 

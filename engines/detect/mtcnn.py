@@ -30,13 +30,13 @@ NEAR = np.array(
     [[-1, 0, -1, 0], [1, 0, 1, 0], [0, -1, 0, -1], [0, 1, 0, 1], [0.7, 0.7, -0.7, -0.7], [-0.8, -0.8, 0.8, 0.8]]
 ) * 0.15  # fmt: skip
 RNET_SIZE, ONET_SIZE = 24, 48
-THRESHOLD = 0.7  # of ONet's score
 NOBODY = np.zeros((0, 4), np.float32)
 
 
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
-    most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the next. Not for two threads at once (buffers are reused)."""
+    most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
+    next. Not for two threads at once (buffers are reused)."""
 
     def __init__(
         self,
@@ -58,23 +58,33 @@ class Mtcnn(Detector):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Mtcnn":
-        """The networks of the catalogue's mtcnn, made ready if need be, with config.yaml's settings."""
+        """The networks of the catalogue's model, made ready if need be, with config.yaml's settings;
+        what is 'auto' there is the model's own."""
+        from engines import catalogue
         from engines.backends.choose import open_network
         from engines.build import ensure
 
-        files = ensure("mtcnn", settings)
+        entry = catalogue.entry(settings.detector.model, "detector", "detector.model")
+        files = ensure(entry["name"], settings)
         networks = [open_network(files[role], settings, rewrite=True) for role in ("pnet", "rnet", "onet")]
-        own, detector = settings.mtcnn, settings.detector
-        last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
+        stages, own = entry["stages"], settings.mtcnn
+
+        def chosen(name: str) -> float:
+            value = getattr(own, name)
+            return float(stages[name] if value == AUTO else value)
+
+        threshold = settings.detector.threshold
+        last = float(entry["threshold"] if threshold == AUTO else threshold)
         return cls(
             networks[0],
             networks[1],
             networks[2],
-            detector.min_face,
-            (own.pnet_threshold, own.rnet_threshold, last),
-            own.factor,
+            settings.detector.min_face,
+            (chosen("pnet_threshold"), chosen("rnet_threshold"), last),
+            chosen("factor"),
             own.rnet_cap,
             own.onet_cap,
+            stages["stride"],
         )
 
     def detect(self, image: np.ndarray) -> Faces:

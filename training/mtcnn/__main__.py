@@ -3,21 +3,25 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from training.runlog import guarded, read_recipe
 
 EXAMPLES = """examples:
-  python -m training.mtcnn train training/recipes/mtcnn_pnet.yaml --data ../shared/detection --runs runs
+  python -m training.mtcnn train training/recipes/mtcnn_pnet_full.yaml --data ../shared/detection --runs runs
   python -m training.mtcnn samples runs/finds_r.npz --pnet runs/pnet/net.onnx --data ../shared/detection
-  python -m training.mtcnn train training/recipes/mtcnn_rnet.yaml --data ../shared/detection --set seconds=60
+  python -m training.mtcnn train training/recipes/mtcnn_rnet_full.yaml --data ../shared/detection --set seconds=60
   python -m training.mtcnn samples runs/finds_o.npz --pnet runs/pnet/net.onnx --rnet runs/rnet/net.onnx
   python -m training.mtcnn prune training/recipes/mtcnn_onet_pruned.yaml
   python -m training.mtcnn quantise training/recipes/mtcnn_onet_int8.yaml
-  python -m training.mtcnn evaluate --pnet runs/pnet/net.onnx --rnet runs/rnet/net.onnx --onet runs/onet/net.onnx
+  python -m training.mtcnn evaluate --runs runs --kind distilled --tune
+  python -m training.mtcnn export --runs runs --kind distilled
   python -m training.mtcnn table --runs runs
 """
 SHARED = "../shared/detection"
+ROLES = ("pnet", "rnet", "onet")
+DLIB = Path("../shared/photos/dlib_faces")
+MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -32,11 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", metavar="command")
     commands.required = True
 
-    def command(name: str, function, help: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
-        own = commands.add_parser(name, help=help, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def command(name: str, function: Callable[[Any], int], help: str) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        own = commands.add_parser(name, help=help, epilog=EXAMPLES, formatter_class=raw)
         own.set_defaults(command=function)
-        own.add_argument("--data", type=Path, nargs="+", default=[Path(SHARED)], metavar="FOLDER",
-                         help="folders with an annotations.jsonl and its shards (default: {})".format(SHARED))  # fmt: skip
+        data = "folders with an annotations.jsonl and its shards (default: {})".format(SHARED)
+        own.add_argument("--data", type=Path, nargs="+", default=[Path(SHARED)], metavar="FOLDER", help=data)
         own.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
         own.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
         return own
@@ -49,13 +54,20 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--device", default="auto", help="cpu, cuda or auto")
     own = command("samples", _samples, "search the training photos for the hard samples of R, or with --rnet of O")
     own.add_argument("target", type=Path, help="the .npz to write")
-    _add_nets(own, "pnet rnet", "pnet")
+    own.add_argument("--pnet", type=Path, required=True, help="its ONNX file")
+    own.add_argument("--rnet", type=Path, help="its ONNX file")
+    own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
+    own.add_argument("--kind", default="distilled", help="of runs mtcnn_ROLE_KIND (default: distilled)")
+    own.add_argument("--target", type=Path, default=MODELS, help="folder (default: engines/models)")
+    own = command("evaluate", _evaluate, "recall, false ones and time of a cascade beside the original's")
+    own.add_argument("--kind", default="distilled", help="of runs mtcnn_ROLE_KIND (default: distilled)")
+    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="after P, R and O")
+    own.add_argument("--factor", type=float, default=0.709, help="of the pyramid (default: 0.709)")
+    own.add_argument("--tune", action="store_true", help="choose them on held-out training photos first")
+    own = command("table", _table, "the result table of all variants, in Markdown; minutes")
+    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the distilled one")
+    own.add_argument("--factor", type=float, default=0.709, help="of the distilled one (default: 0.709)")
     return parser
-
-
-def _add_nets(parser: argparse.ArgumentParser, roles: str, needed: str = "") -> None:
-    for role in roles.split():
-        parser.add_argument("--" + role, type=Path, required=role in needed, help="its ONNX file")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -91,6 +103,56 @@ def _samples(options: argparse.Namespace) -> int:
     mine.write(options.target, photos, finds)
     print("{}: {} candidates of {} photos.".format(options.target, len(finds.photo), len(photos)))
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from training.mtcnn import shipped
+
+    for line in shipped.export(options.runs, options.kind, options.target):
+        print("{}: {} bytes, sha256 {}.".format(line["file"], line["bytes"], line["sha256"]))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from training.mtcnn import table
+    from training.mtcnn.cascade import Cascade
+
+    first, original = _of_kind(options.runs, options.kind), Cascade(_original())
+    chosen = Cascade(first, tuple(options.thresholds), options.factor)
+    if options.tune:
+        chosen, tried = table.tuned(chosen, original, _photos(options.data, "development"), 20)
+        print(json.dumps({"tried": tried}))
+        print("Chosen: thresholds {} {} {}, factor {}.".format(*chosen.thresholds, chosen.factor))
+    rows = {"original": original, options.kind: chosen}
+    photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)
+    print(table.markdown({}, {size: table.cascades(rows, photos, dlib, size, options.threads) for size in (20, 40)}))
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from training.mtcnn import table
+    from training.mtcnn.cascade import Cascade
+
+    files = table.files(options.runs, _original())
+    rows = {name: Cascade(paths) for name, paths in files.items()}
+    for name in ("distilled (ships)", "int8 of it"):
+        if name in rows:
+            rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)
+    photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)
+    nets = table.nets(files, photos, options.threads)
+    print(table.markdown(nets, {size: table.cascades(rows, photos, dlib, size, options.threads) for size in (20, 40)}))
+    return 0
+
+
+def _of_kind(runs: Path, kind: str) -> Dict[str, Path]:
+    return {role: runs / "mtcnn_{}_{}".format(role, kind) / "net.onnx" for role in ROLES}
+
+
+def _original() -> Dict[str, Path]:
+    from engines.build import ensure
+    from settings import Settings
+
+    return ensure("mtcnn", Settings())
 
 
 def _photos(folders: List[Path], split: str) -> list:

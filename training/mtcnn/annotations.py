@@ -89,7 +89,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     except KeyError:
         file = None
     if file is None:
-        raise UsageError("{}: has no {}.".format(archive.name, name))
+        raise UsageError("{}: has no {}.".format(str(archive.name), name))
     return file.read()
 
 

@@ -10,16 +10,16 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.reference_scrfd import ReferenceScrfd
+from training.mtcnn.annotations import Photo
 
 SIZE = 192  # the crop lies in the middle of a grey square of this side
 SCORE = 0.6
-JPEG = 88
-TRAINED = ("jpg", "webp")
+KINDS = ("jpg", "webp")
+NONE = np.zeros(0)
 
 
 def label(archive: Path, teacher: Path, target: Path, most: int, seed: int) -> int:
@@ -31,11 +31,11 @@ def label(archive: Path, teacher: Path, target: Path, most: int, seed: int) -> i
     lines = []
     with zipfile.ZipFile(str(archive)) as crops, tarfile.open(str(shard), "w") as tar:
         human = json.loads(crops.read("landmarks.json").decode()) if "landmarks.json" in crops.namelist() else {}
-        names = sorted(name for name in crops.namelist() if name.rpartition(".")[2] in TRAINED)
+        names = sorted(name for name in crops.namelist() if name.rpartition(".")[2] in KINDS)
         names = [names[row] for row in np.random.RandomState(seed).permutation(len(names))[:most]]
         for name in tqdm(names, desc=archive.name):
             data = crops.read(name)
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            image = Photo(name, data, NONE, NONE, NONE, NONE).image()
             face = _face(detector, image, human.get(name))
             if face is not None:
                 member = "{}-{}".format(archive.stem, name)

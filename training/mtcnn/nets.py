@@ -120,27 +120,15 @@ def load(path: Path) -> Net:
 
 def folded(modules: List[nn.Module]) -> Tuple[np.ndarray, np.ndarray]:
     """Weight and bias of a layer with its batch normalisation, float32."""
-    layer = modules[0]
+    layer: Any = modules[0]
     weight = layer.weight.detach().double()
     bias = layer.bias.detach().double() if layer.bias is not None else torch.zeros(len(weight)).double()
     if len(modules) > 1:
-        norm = modules[1]
+        norm: Any = modules[1]
         gain = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
         weight = weight * gain.view([-1] + [1] * (weight.dim() - 1))
         bias = (bias - norm.running_mean.double()) * gain + norm.bias.detach().double()
     return weight.float().cpu().numpy(), bias.float().cpu().numpy()
-
-
-def multiply_adds(net: Net, side: int) -> int:
-    """Of one picture of side x side."""
-    total, height = 0, side
-    for kind, modules in net.steps():
-        layer = modules[0]
-        if kind == "conv":
-            height = (height + 2 * layer.padding[0] - layer.kernel_size[0]) // layer.stride[0] + 1
-        total += layer.weight.numel() * (height * height if kind == "conv" else 1)
-    cells = height * height if net.dense is None else 1
-    return total + sum(head.weight.numel() for head in net.heads.values()) * cells
 
 
 def export(net: Net, path: Path) -> None:
@@ -157,7 +145,8 @@ def export(net: Net, path: Path) -> None:
                 value = graph.add("Flatten", [value], "flatten", axis=1)
             value = graph.dense(value, name, weight, bias)
         else:
-            value = conv(graph, value, name, modules[0], [graph.weight(name + ".weight", weight), graph.weight(name + ".bias", bias)])
+            names = [graph.weight(name + ".weight", weight), graph.weight(name + ".bias", bias)]
+            value = conv(graph, value, name, modules[0], names)
         value = graph.add("Relu", [value], "relu{}".format(number))
     for name, head in net.heads.items():
         weight, bias = for_the_kiosk(net.role, name, *folded([head]))
@@ -193,4 +182,5 @@ def finish(graph: Graph, name: str, value: str, is_map: bool) -> None:
         graph.add("Sigmoid", [value], "sigmoid", name)
     else:
         graph.nodes[-1].output[0] = name
-    graph.output(name, ["N", dict(HEADS)[name]] + (["h", "w"] if is_map else []))
+    channels = dict(HEADS)[name]
+    graph.output(name, ["N", channels, "h", "w"] if is_map else ["N", channels])

@@ -25,8 +25,8 @@ class View(NamedTuple):
 
 
 class Pictures:
-    """`images`: RGB or BGR (H, W, 3) uint8, RGB by `bgr=False`; `cropped` (P,): outside of these lies
-    their border, repeated; outside of the others black, as in the kiosk."""
+    """`images`: BGR (H, W, 3) uint8; `cropped`: outside of these lies their border, repeated; outside
+    of the others black, as in the kiosk."""
 
     def __init__(self, images: List[np.ndarray], cropped: List[bool], device: str) -> None:
         pixels, starts, sizes = [], [], []
@@ -35,8 +35,9 @@ class Pictures:
             levels = _halves(np.ascontiguousarray(image[:, :, ::-1]))
             pixels += [level.reshape(-1, 3) for level in levels]
             sizes.append([level.shape[:2] for level in levels])
-            starts.append([start + sum(len(one) for one in pixels[len(pixels) - LEVELS :][:row]) for row in range(LEVELS)])
-            start += sum(len(one) for one in pixels[-LEVELS:])
+            ends = np.cumsum([level.shape[0] * level.shape[1] for level in levels])
+            starts.append([start] + (start + ends[:-1]).tolist())
+            start += int(ends[-1])
         self.pixels = torch.from_numpy(np.concatenate(pixels)).to(device)
         self.starts = torch.tensor(starts, device=device)
         self.heights, self.widths = torch.tensor(sizes, device=device).unbind(-1)
@@ -56,15 +57,17 @@ class Pictures:
         spread = ((shrink / zoom).clamp(1, 2) - 1) / 2 / (shrink / zoom).clamp(min=1e-6)  # in pixels of the crop
         line = torch.arange(size, device=self.device) + 0.5
         total = torch.zeros(count, size, size, 3, device=self.device)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        # Middle and side of each crop in pixels of its level, shaped to go with (N, S, S) points.
+        middle = ((boxes[:, :2] + boxes[:, 2:]) / 2 / zoom[:, None])[:, :, None, None]
+        extent = (sides / zoom[:, None])[:, :, None, None]
         cosine, sine = torch.cos(view.angle)[:, None, None], torch.sin(view.angle)[:, None, None]
         for across in (-1, 1):
             for down in (-1, 1):
                 u = ((line + across * spread[:, None]) / size - 0.5)[:, None, :]
                 v = ((line + down * spread[:, None]) / size - 0.5)[:, :, None]
                 u = torch.where(view.mirrored[:, None, None], -u, u)
-                x = (centres[:, 0, None, None] + sides[:, 0, None, None] * (u * cosine - v * sine)) / zoom[:, None, None]
-                y = (centres[:, 1, None, None] + sides[:, 1, None, None] * (u * sine + v * cosine)) / zoom[:, None, None]
+                x = middle[:, 0] + extent[:, 0] * (u * cosine - v * sine)
+                y = middle[:, 1] + extent[:, 1] * (u * sine + v * cosine)
                 total += self._bilinear(photo, level, x - 0.5, y - 0.5)
         return total.permute(0, 3, 1, 2).mul(0.25)
 

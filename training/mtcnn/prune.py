@@ -5,16 +5,14 @@ from typing import Any, Dict
 
 import torch
 
-from training.mtcnn.nets import Net
-
 PRUNED_BY = 0.6  # share of the run after which the last channels have gone; the rest is fine-tuning
 
 
 class Pruner:
-    """`plan`: 'share' of the channels of every layer that go, in `rounds` steps, a multiple of
+    """Of a nets.Net. `plan`: 'share' of the channels of every layer that go, in `rounds` steps, a multiple of
     'multiple' channels staying."""
 
-    def __init__(self, net: Net, plan: Dict[str, Any], size: int, device: str, rounds_done: int = 0) -> None:
+    def __init__(self, net: Any, plan: Dict[str, Any], size: int, device: str, rounds_done: int = 0) -> None:
         import torch_pruning
 
         self.rounds, self.rounds_done = plan["rounds"], rounds_done

@@ -35,6 +35,7 @@ class Rounded(nn.Module):
         if self.is_conv:
             self.stride, self.padding, self.groups = layer.stride, layer.padding, layer.groups
             self.kernel_size = layer.kernel_size
+        self.greatest: torch.Tensor
         self.register_buffer("greatest", torch.zeros(()))
 
     def scales(self) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -51,8 +52,10 @@ class Rounded(nn.Module):
         zero = torch.zeros((), dtype=torch.int32, device=value.device)
         value = torch.fake_quantize_per_tensor_affine(value.float(), scale, zero, -TOP, TOP)
         if not self.is_conv:
-            return functional.linear(value, torch.fake_quantize_per_tensor_affine(self.weight, steps, zero, -TOP, TOP), self.bias)
-        weight = torch.fake_quantize_per_channel_affine(self.weight, steps, zero.expand(len(steps)).contiguous(), 0, -TOP, TOP)
+            weight = torch.fake_quantize_per_tensor_affine(self.weight, steps, zero, -TOP, TOP)
+            return functional.linear(value, weight, self.bias)
+        zeros = zero.expand(len(steps)).contiguous()
+        weight = torch.fake_quantize_per_channel_affine(self.weight, steps, zeros, 0, -TOP, TOP)
         return functional.conv2d(value, weight, self.bias, self.stride, self.padding, 1, self.groups)
 
 
@@ -88,6 +91,7 @@ def export(net: QuantisedNet, path: Path) -> None:
         value = graph.add("Relu", [_layer(graph, value, str(number), layer)], "r{}".format(number))
     first = next(iter(net.heads.values()))
     value = _rounded_input(graph, value, "h", first)
+    head: Any
     for name, head in net.heads.items():
         weight, bias = for_the_kiosk(net.role, name, head.weight.detach().numpy(), head.bias.detach().numpy())
         head.weight.data, head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
@@ -95,19 +99,20 @@ def export(net: QuantisedNet, path: Path) -> None:
     graph.save(path)
 
 
-def _rounded_input(graph: Graph, value: str, name: str, layer: Rounded) -> str:
+def _rounded_input(graph: Graph, value: str, name: str, layer: Any) -> str:
     scale = graph.weight(name + "s", layer.scales()[0].numpy().astype(np.float32))
     rounded = graph.add("QuantizeLinear", [value, scale, "z"], name + "q")
     return graph.add("DequantizeLinear", [rounded, scale, "z"], name)
 
 
-def _layer(graph: Graph, value: str, name: str, layer: Rounded) -> str:
+def _layer(graph: Graph, value: str, name: str, layer: Any) -> str:
     scale = layer.scales()[1].numpy().astype(np.float32)
-    weight = layer.weight.detach().numpy() / scale.reshape((-1,) + (1,) * (layer.weight.dim() - 1) if scale.ndim else ())
+    shape = (-1,) + (1,) * (layer.weight.dim() - 1) if scale.ndim else ()
+    weight = layer.weight.detach().numpy() / scale.reshape(shape)
     whole = np.clip(np.round(weight), -TOP, TOP).astype(np.int8)
     zeros = graph.weight("z" + name, np.zeros(len(scale), np.int8)) if scale.ndim else "z"
     names = [graph.weight("w" + name, whole), graph.weight("s" + name, scale), zeros]
-    attributes = {"axis": 0} if scale.ndim else {}
+    attributes: Any = {"axis": 0} if scale.ndim else {}
     kernel = graph.add("DequantizeLinear", names, "d" + name, **attributes)
     bias = graph.weight("b" + name, layer.bias.detach().numpy().astype(np.float32))
     if layer.is_conv:

@@ -46,7 +46,9 @@ def start(recipe: Recipe, runs: Path) -> Model:
     return QuantisedNet(net.eval()) if recipe.get("quantised") else net
 
 
-def train(recipe: Recipe, fit: Sequence[Photo], development: Sequence[Photo], runs: Path, device: str) -> Dict[str, Any]:
+def train(
+    recipe: Recipe, fit: Sequence[Photo], development: Sequence[Photo], runs: Path, device: str
+) -> Dict[str, Any]:
     """Train one net into `runs`/name: net.pt, net.onnx, curves.png. Returns the run's line; a run that
     is done already is not repeated."""
     folder = runs / recipe["name"]
@@ -83,7 +85,8 @@ class _Run:
         finds = mine.read(runs / recipe["finds"], fit) if recipe.get("finds") else None
         size = SIZES[recipe["role"]]
         self.net = start(recipe, runs).to(device)
-        self.teacher = nets.load(runs / recipe["teacher"] / "net.pt").to(device).eval() if recipe.get("teacher") else None
+        teacher = recipe.get("teacher")
+        self.teacher = nets.load(runs / teacher / "net.pt").to(device).eval() if teacher else None
         self.sampler = Sampler(fit, size, recipe["seed"], device, finds)
         self.judged = Sampler(development, size, 1, device).draw(min(JUDGED, recipe["batch"] * 4), view=False)
         self.pruner = Pruner(self.net, recipe["prune"], size, device) if recipe.get("prune") else None
@@ -93,7 +96,8 @@ class _Run:
     def _renew(self) -> None:
         """An optimiser and a running mean for the net as it is now."""
         self.mean = copy.deepcopy(self.net)
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=self.recipe["rate"], weight_decay=self.recipe["decay"])
+        rate, decay = self.recipe["rate"], self.recipe["decay"]
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=rate, weight_decay=decay)
 
     def train(self, log: RunLog) -> None:
         self._resume()
@@ -168,7 +172,8 @@ class _Run:
         self.step, self.before = state["step"], state["spent"]
         self.sampler.generator.set_state(state["generator"].cpu())
         if self.pruner is not None:
-            self.pruner = Pruner(self.net, self.recipe["prune"], SIZES[self.recipe["role"]], self.device, state["rounds"])
+            size = SIZES[self.recipe["role"]]
+            self.pruner = Pruner(self.net, self.recipe["prune"], size, self.device, state["rounds"])
 
 
 def flat(outputs: Outputs) -> Outputs:
