@@ -21,7 +21,7 @@ from training.mtcnn.annotations import Photo
 from training.mtcnn.samples import Finds
 
 MIN_FACE = 14  # pixels
-PNET, RNET = 0.35, 0.35
+PNET, RNET = 0.35, 0.1
 CAP = 400  # candidates of a photo, best first
 NOBODY = np.zeros((0, 4), np.float32)
 

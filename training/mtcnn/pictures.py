@@ -73,21 +73,17 @@ class Pictures:
 
     def _bilinear(self, photo: Tensor, level: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The photos' levels at (N, S, S) points (0 0 = middle of the first pixel): (N, S, S, 3)."""
-        shape = (-1, 1, 1)
+        near = torch.arange(2, device=x.device)
+        column = (x.floor().long()[..., None] + near)[..., None, :]  # (N, S, S, 1, 2): the two next to each point
+        row = (y.floor().long()[..., None] + near)[..., None]  # (N, S, S, 2, 1)
+        shape = (-1, 1, 1, 1, 1)
         width, height = self.widths[photo, level].view(shape), self.heights[photo, level].view(shape)
         start, repeat = self.starts[photo, level].view(shape), self.cropped[photo].view(shape)
-        left, top = x.floor(), y.floor()
-        found = torch.zeros(x.shape + (3,), device=x.device)
-        for right in (0, 1):
-            for below in (0, 1):
-                column, row = left.long() + right, top.long() + below
-                weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
-                inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-                weight = weight * (inside | repeat)
-                column = torch.minimum(column.clamp(min=0), width - 1)
-                row = torch.minimum(row.clamp(min=0), height - 1)
-                found += self.pixels[start + row * width + column].float() * weight[..., None]
-        return found
+        across = (1 - (x[..., None, None] - column).abs()) * (((column >= 0) & (column < width)) | repeat)
+        down = (1 - (y[..., None, None] - row).abs()) * (((row >= 0) & (row < height)) | repeat)
+        column, row = torch.minimum(column.clamp(min=0), width - 1), torch.minimum(row.clamp(min=0), height - 1)
+        found = self.pixels[(start + row * width + column).flatten(-2)].float()  # (N, S, S, 4, 3)
+        return ((across * down).flatten(-2)[..., None] * found).sum(-2)
 
 
 def _halves(image: np.ndarray) -> List[np.ndarray]:
