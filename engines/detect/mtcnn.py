@@ -36,7 +36,9 @@ NOBODY = np.zeros((0, 4), np.float32)
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
     most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
-    next. Not for two threads at once (buffers are reused)."""
+    next. `whole`: what R and O say counts from the whole pixels that were cut, not, as in the
+    original, from the box before it was rounded: landmarks half a pixel nearer. Not for two threads
+    at once (buffers are reused)."""
 
     def __init__(
         self,
@@ -49,11 +51,13 @@ class Mtcnn(Detector):
         rnet_cap: int = 256,
         onet_cap: int = 64,
         stride: int = STRIDE,
+        whole: bool = False,
     ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
         self._rnet_cap, self._onet_cap, self._stride = rnet_cap, onet_cap, stride
+        self._whole = whole
         self._blob: Optional[np.ndarray] = None
 
     @classmethod
@@ -85,6 +89,7 @@ class Mtcnn(Detector):
             own.rnet_cap,
             own.onet_cap,
             stages["stride"],
+            stages["whole"],
         )
 
     def detect(self, image: np.ndarray) -> Faces:
@@ -159,7 +164,7 @@ class Mtcnn(Detector):
 
     def refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray = NOBODY) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
-        boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
+        boxes, found = self._look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
         passed = np.flatnonzero(scores > self._thresholds[1])
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -169,7 +174,7 @@ class Mtcnn(Detector):
 
     def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
         """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
-        boxes, found = _look(self._onet, image, boxes, ONET_SIZE)
+        boxes, found = self._look(self._onet, image, boxes, ONET_SIZE)
         scores = found["probability"][:, 1]
         passed = scores > self._thresholds[2]
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -177,6 +182,13 @@ class Mtcnn(Detector):
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+    def _look(
+        self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int
+    ) -> Tuple[np.ndarray, Dict[str, Any]]:
+        """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
+        whole = np.fix(boxes)
+        return whole if self._whole else boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
 
 
 def _cap(cap: int, known: np.ndarray) -> int:
@@ -220,12 +232,6 @@ def decode(
     scale = plan.scales[levels][:, None]
     boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale)
     return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
-
-
-def _look(network: Network, image: sampling.Halves, boxes: np.ndarray, size: int) -> Tuple[np.ndarray, Dict[str, Any]]:
-    """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
-    whole = np.fix(boxes)
-    return boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
 
 
 def _check(image: Any) -> None:

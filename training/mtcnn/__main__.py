@@ -117,7 +117,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from training.mtcnn import table
     from training.mtcnn.cascade import Cascade
 
-    first, original = _of_kind(options.runs, options.kind), Cascade(_original())
+    first, original = _of_kind(options.runs, options.kind), Cascade(_original(), whole=False)
     chosen = Cascade(first, tuple(options.thresholds), options.factor)
     if options.tune:
         chosen, tried = table.tuned(chosen, original, _photos(options.data, "development"), 20)
@@ -134,7 +134,7 @@ def _table(options: argparse.Namespace) -> int:
     from training.mtcnn.cascade import Cascade
 
     files = table.files(options.runs, _original())
-    rows = {name: Cascade(paths) for name, paths in files.items()}
+    rows = {name: Cascade(paths, whole=name != "original") for name, paths in files.items()}
     for name in ("distilled (ships)", "int8 of it"):
         if name in rows:
             rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)

@@ -29,11 +29,12 @@ TIMED = {"pnet": (1, 3, 400, 400), "rnet": (64, 3, 24, 24), "onet": (16, 3, 48, 
 
 
 class Cascade(NamedTuple):
-    """`files`: role -> ONNX; `thresholds` after P, R and O; `factor` of the pyramid."""
+    """`files`: role -> ONNX; `thresholds` after P, R and O; `factor` of the pyramid; `whole` as Mtcnn's."""
 
     files: Dict[str, Path]
     thresholds: Tuple[float, float, float] = ORIGINAL
     factor: float = FACTOR
+    whole: bool = True
 
 
 class Counted(Network):
@@ -53,7 +54,7 @@ def opened(cascade: Cascade, min_face: int, threads: int, last: Optional[float] 
     nets = [Counted(OnnxNetwork(quick(cascade.files[role]), threads)) for role in SIZES]
     first, second, third = cascade.thresholds
     detector = Mtcnn(nets[0], nets[1], nets[2], min_face, (first, second, third if last is None else last),
-                     cascade.factor, stride=stride_of(nets[0].inner))  # fmt: skip
+                     cascade.factor, stride=stride_of(nets[0].inner), whole=cascade.whole)  # fmt: skip
     nets[0].seen = 0
     return detector, nets
 
