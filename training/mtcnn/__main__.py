@@ -8,18 +8,20 @@ from typing import Any, Callable, Dict, List, Optional
 from training.runlog import guarded, read_recipe
 
 EXAMPLES = """examples:
+  python -m training.mtcnn label ../shared/faces/faces-000.zip --target faces --most 1450
   python -m training.mtcnn train training/recipes/mtcnn_pnet_full.yaml --data ../shared/detection --runs runs
   python -m training.mtcnn samples runs/finds_r.npz --pnet runs/pnet/net.onnx --data ../shared/detection
   python -m training.mtcnn train training/recipes/mtcnn_rnet_full.yaml --data ../shared/detection --set seconds=60
   python -m training.mtcnn samples runs/finds_o.npz --pnet runs/pnet/net.onnx --rnet runs/rnet/net.onnx
   python -m training.mtcnn prune training/recipes/mtcnn_onet_pruned.yaml
   python -m training.mtcnn quantise training/recipes/mtcnn_onet_int8.yaml
-  python -m training.mtcnn evaluate --runs runs --kind distilled --tune
-  python -m training.mtcnn export --runs runs --kind distilled
+  python -m training.mtcnn evaluate --runs runs --kind shipped --tune
+  python -m training.mtcnn export --runs runs --kind shipped
   python -m training.mtcnn table --runs runs
 """
 SHARED = "../shared/detection"
 ROLES = ("pnet", "rnet", "onet")
+TEACHER = Path("../shared/models/scrfd/scrfd_2.5g_kps_dynamic.onnx")
 DLIB = Path("../shared/photos/dlib_faces")
 MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
 
@@ -56,17 +58,23 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("target", type=Path, help="the .npz to write")
     own.add_argument("--pnet", type=Path, required=True, help="its ONNX file")
     own.add_argument("--rnet", type=Path, help="its ONNX file")
+    own = command("label", _label, "face crops of a zip, labelled by SCRFD-2.5G, as a shard more to train on")
+    own.add_argument("archive", type=Path, help="the zip")
+    own.add_argument("--teacher", type=Path, default=TEACHER, help="SCRFD's ONNX (default: {})".format(TEACHER))
+    own.add_argument("--target", type=Path, default=Path("faces"), help="folder of the shard (default: faces)")
+    own.add_argument("--most", type=int, default=2000, help="crops at most (default: 2000)")
+    own.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
-    own.add_argument("--kind", default="distilled", help="of runs mtcnn_ROLE_KIND (default: distilled)")
+    own.add_argument("--kind", default="shipped", help="of runs mtcnn_ROLE_KIND (default: shipped)")
     own.add_argument("--target", type=Path, default=MODELS, help="folder (default: engines/models)")
     own = command("evaluate", _evaluate, "recall, false ones and time of a cascade beside the original's")
-    own.add_argument("--kind", default="distilled", help="of runs mtcnn_ROLE_KIND (default: distilled)")
+    own.add_argument("--kind", default="shipped", help="of runs mtcnn_ROLE_KIND (default: shipped)")
     own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="after P, R and O")
     own.add_argument("--factor", type=float, default=0.709, help="of the pyramid (default: 0.709)")
     own.add_argument("--tune", action="store_true", help="choose them on held-out training photos first")
     own = command("table", _table, "the result table of all variants, in Markdown; minutes")
-    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the distilled one")
-    own.add_argument("--factor", type=float, default=0.709, help="of the distilled one (default: 0.709)")
+    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the shipped one")
+    own.add_argument("--factor", type=float, default=0.709, help="of the shipped one (default: 0.709)")
     return parser
 
 
@@ -105,6 +113,14 @@ def _samples(options: argparse.Namespace) -> int:
     return 0
 
 
+def _label(options: argparse.Namespace) -> int:
+    from training.mtcnn.label import label
+
+    count = label(options.archive, options.teacher, options.target, options.most, options.seed)
+    print("{}: {} crops with a face.".format(options.target, count))
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     from training.mtcnn import shipped
 
@@ -135,7 +151,7 @@ def _table(options: argparse.Namespace) -> int:
 
     files = table.files(options.runs, _original())
     rows = {name: Cascade(paths, whole=name != "original") for name, paths in files.items()}
-    for name in ("distilled (ships)", "int8 of it"):
+    for name in ("shipped", "int8"):
         if name in rows:
             rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)
     photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)

@@ -11,15 +11,17 @@ from training.mtcnn.nets import SIZES
 NET = "| {name} | {class_loss:.3f} | {box_loss:.4f} | {percent:.2f} | {mega:.3f} | {kb:.0f} | {ms:.2f} |"
 CASCADE = "| {} | {:.1f} | {:.2f} | {:.1f} | {:.0f} | {:.1f} | {:.4f} | {:.1f} | {:.2f} | {:.4f} | {:.2f} |"
 Rows = List[Dict[str, Any]]
-# Row -> the run of each role; where a role has none of that kind, 'full' stands in.
+# Row -> the run of each role.
 VARIANTS = {
     "full": {"pnet": "full", "rnet": "full", "onet": "full"},
     "light (depthwise)": {"pnet": "light", "rnet": "light", "onet": "light"},
     "large P": {"pnet": "large", "rnet": "full", "onet": "full"},
     "pruned": {"pnet": "pruned", "rnet": "pruned", "onet": "pruned"},
     "pruned, from zero": {"pnet": "pruned_zero", "rnet": "pruned_zero", "onet": "pruned_zero"},
-    "distilled (ships)": {"pnet": "distilled", "rnet": "distilled", "onet": "distilled"},
-    "int8 of it": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
+    "pruned, taught": {"pnet": "pruned_taught", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "distilled": {"pnet": "distilled", "rnet": "distilled", "onet": "distilled"},
+    "shipped": {"pnet": "shipped", "rnet": "shipped", "onet": "shipped"},
+    "int8": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
 }
 
 

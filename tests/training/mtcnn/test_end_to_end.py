@@ -36,13 +36,15 @@ def lab(tmp_path_factory):
 
     run("train", "pnet_full", "pnet_large", "pnet_light", "pnet_pruned_zero", "pnet_distilled")
     pnet, rnet = [str(runs / "mtcnn_{}_distilled".format(role) / "net.onnx") for role in ("pnet", "rnet")]
-    for name in ("finds_r0.npz", "finds_r.npz"):
+    for name in ("finds_r0.npz", "finds_r.npz", "finds_r2.npz"):
         assert main(["samples", str(runs / name), "--pnet", pnet] + usual) == 0
     run("train", "rnet_full", "rnet_light", "rnet_pruned_zero", "rnet_distilled")
-    for name in ("finds_o0.npz", "finds_o.npz"):
+    for name in ("finds_o0.npz", "finds_o.npz", "finds_o2.npz"):
         assert main(["samples", str(runs / name), "--pnet", pnet, "--rnet", rnet] + usual) == 0
     run("train", "onet_full", "onet_light", "onet_pruned_zero", "onet_distilled")
     run("prune", "pnet_pruned", "rnet_pruned", "onet_pruned")
+    run("train", "pnet_pruned_taught", "rnet_pruned_taught", "onet_pruned_taught")
+    run("train", "pnet_shipped", "rnet_shipped", "onet_shipped")
     run("quantise", "pnet_int8", "rnet_int8", "onet_int8")
     return data, runs
 
@@ -56,7 +58,7 @@ def test_every_recipe_has_run(lab):
         assert (runs / recipe.stem / "curves.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("kind", ["full", "light", "pruned", "pruned_zero", "distilled", "int8"])
+@pytest.mark.parametrize("kind", ["full", "light", "pruned", "pruned_zero", "shipped", "int8"])
 def test_exported_files_load_in_the_kiosk(lab, kind):
     data, runs = lab
     files = {role: runs / "mtcnn_{}_{}".format(role, kind) / "net.onnx" for role in SIZES}
@@ -96,7 +98,7 @@ def test_int8_file_gives_what_rounded_training_gave(lab):
 
 def test_export_writes_what_made_each_file(lab, tmp_path):
     _, runs = lab
-    lines = shipped.export(runs, "distilled", tmp_path)
+    lines = shipped.export(runs, "shipped", tmp_path)
     assert [line["file"] for line in lines] == ["mtcnn_pnet.onnx", "mtcnn_rnet.onnx", "mtcnn_onet.onnx"]
     stored = json.loads((tmp_path / "mtcnn.json").read_text())
     for line in stored:
