@@ -15,12 +15,13 @@ EXAMPLES = """examples:
   python -m training.mtcnn samples runs/finds_o.npz --pnet runs/pnet/net.onnx --rnet runs/rnet/net.onnx
   python -m training.mtcnn prune training/recipes/mtcnn_onet_pruned.yaml
   python -m training.mtcnn quantise training/recipes/mtcnn_onet_int8.yaml
-  python -m training.mtcnn evaluate --runs runs --kind shipped --tune
-  python -m training.mtcnn export --runs runs --kind shipped
+  python -m training.mtcnn evaluate --runs runs --tune
+  python -m training.mtcnn export --runs runs
   python -m training.mtcnn table --runs runs
 """
 SHARED = "../shared/detection"
 ROLES = ("pnet", "rnet", "onet")
+SHIPPED = ("distilled_longer", "pruned_taught", "pruned_taught")
 TEACHER = Path("../shared/models/scrfd/scrfd_2.5g_kps_dynamic.onnx")
 DLIB = Path("../shared/photos/dlib_faces")
 MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
@@ -65,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--most", type=int, default=2000, help="crops at most (default: 2000)")
     own.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
-    own.add_argument("--kind", default="shipped", help="of runs mtcnn_ROLE_KIND (default: shipped)")
+    _add_kinds(own)
     own.add_argument("--target", type=Path, default=MODELS, help="folder (default: engines/models)")
     own = command("evaluate", _evaluate, "recall, false ones and time of a cascade beside the original's")
-    own.add_argument("--kind", default="shipped", help="of runs mtcnn_ROLE_KIND (default: shipped)")
+    _add_kinds(own)
     own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="after P, R and O")
     own.add_argument("--factor", type=float, default=0.709, help="of the pyramid (default: 0.709)")
     own.add_argument("--tune", action="store_true", help="choose them on held-out training photos first")
@@ -76,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the shipped one")
     own.add_argument("--factor", type=float, default=0.709, help="of the shipped one (default: 0.709)")
     return parser
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    text = "of the runs mtcnn_ROLE_KIND for P, R and O (default: {})".format(" ".join(SHIPPED))
+    parser.add_argument("--kinds", nargs=3, default=SHIPPED, metavar="KIND", help=text)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -124,7 +130,7 @@ def _label(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from training.mtcnn import shipped
 
-    for line in shipped.export(options.runs, options.kind, options.target):
+    for line in shipped.export(_runs(options), options.target):
         print("{}: {} bytes, sha256 {}.".format(line["file"], line["bytes"], line["sha256"]))
     return 0
 
@@ -133,13 +139,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     from training.mtcnn import table
     from training.mtcnn.cascade import Cascade
 
-    first, original = _of_kind(options.runs, options.kind), Cascade(_original(), whole=False)
+    first = {role: folder / "net.onnx" for role, folder in _runs(options).items()}
+    original = Cascade(_original(), whole=False)
     chosen = Cascade(first, tuple(options.thresholds), options.factor)
     if options.tune:
         chosen, tried = table.tuned(chosen, original, _photos(options.data, "development"), 20)
-        print(json.dumps({"tried": tried}))
-        print("Chosen: thresholds {} {} {}, factor {}.".format(*chosen.thresholds, chosen.factor))
-    rows = {"original": original, options.kind: chosen}
+        for line in tried:
+            print(json.dumps(line))
+        print("Chosen: thresholds {} {} {}.".format(*chosen.thresholds))
+    rows = {"original": original, "ours": chosen}
     photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)
     print(table.markdown({}, {size: table.cascades(rows, photos, dlib, size, options.threads) for size in (20, 40)}))
     return 0
@@ -151,17 +159,17 @@ def _table(options: argparse.Namespace) -> int:
 
     files = table.files(options.runs, _original())
     rows = {name: Cascade(paths, whole=name != "original") for name, paths in files.items()}
-    for name in ("shipped", "int8"):
-        if name in rows:
-            rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)
+    if "shipped" in rows:
+        rows["shipped"] = Cascade(files["shipped"], tuple(options.thresholds), options.factor)
     photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)
     nets = table.nets(files, photos, options.threads)
     print(table.markdown(nets, {size: table.cascades(rows, photos, dlib, size, options.threads) for size in (20, 40)}))
     return 0
 
 
-def _of_kind(runs: Path, kind: str) -> Dict[str, Path]:
-    return {role: runs / "mtcnn_{}_{}".format(role, kind) / "net.onnx" for role in ROLES}
+def _runs(options: argparse.Namespace) -> Dict[str, Path]:
+    """Role -> folder of the run of its kind."""
+    return {role: options.runs / "mtcnn_{}_{}".format(role, kind) for role, kind in zip(ROLES, options.kinds)}
 
 
 def _original() -> Dict[str, Path]:

@@ -1,4 +1,4 @@
-"""The files that ship: the nets of one kind, and one JSON with what made each of them."""
+"""The files that ship: a net for each role, and one JSON with what made each of them."""
 import hashlib
 import json
 import shutil
@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from errors import UsageError
-from training.mtcnn.nets import SIZES
 
 
-def export(runs: Path, kind: str, target: Path) -> List[Dict[str, Any]]:
-    """Copy mtcnn_ROLE_`kind` of `runs` to `target`/mtcnn_ROLE.onnx and write mtcnn.json beside them:
+def export(runs: Dict[str, Path], target: Path) -> List[Dict[str, Any]]:
+    """Copy each role's net.onnx of its run's folder to `target`/mtcnn_ROLE.onnx and write mtcnn.json beside them:
     recipe, seed, git revision, metrics and SHA-256. Raises UsageError when a run is missing."""
     lines = []
-    for role in SIZES:
-        folder = runs / "mtcnn_{}_{}".format(role, kind)
+    for role, folder in runs.items():
         if not (folder / "result.json").is_file():
             raise UsageError("{}: has no result.json; train it to its end first.".format(folder))
         file = target / "mtcnn_{}.onnx".format(role)

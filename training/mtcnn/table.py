@@ -10,6 +10,7 @@ from training.mtcnn.nets import SIZES
 
 NET = "| {name} | {class_loss:.3f} | {box_loss:.4f} | {percent:.2f} | {mega:.3f} | {kb:.0f} | {ms:.2f} |"
 CASCADE = "| {} | {:.1f} | {:.2f} | {:.1f} | {:.0f} | {:.1f} | {:.4f} | {:.1f} | {:.2f} | {:.4f} | {:.2f} |"
+PNET_TRIED, RNET_TRIED = (0.4, 0.5, 0.6, 0.7, 0.8), (0.2, 0.35, 0.5, 0.7)
 Rows = List[Dict[str, Any]]
 # Row -> the run of each role.
 VARIANTS = {
@@ -20,8 +21,9 @@ VARIANTS = {
     "pruned, from zero": {"pnet": "pruned_zero", "rnet": "pruned_zero", "onet": "pruned_zero"},
     "pruned, taught": {"pnet": "pruned_taught", "rnet": "pruned_taught", "onet": "pruned_taught"},
     "distilled": {"pnet": "distilled", "rnet": "distilled", "onet": "distilled"},
-    "shipped": {"pnet": "shipped", "rnet": "shipped", "onet": "shipped"},
-    "int8": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
+    "distilled, longer": {"pnet": "distilled_longer", "rnet": "distilled_longer", "onet": "distilled_longer"},
+    "int8 of it": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
+    "shipped": {"pnet": "distilled_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
 }
 
 
@@ -130,20 +132,18 @@ def dlib_photos(folder: Path) -> List[Photo]:
 
 
 def tuned(one: Cascade, original: Cascade, photos: Sequence[Photo], min_face: int) -> Tuple[Cascade, Rows]:
-    """Thresholds and factor for `one`, chosen on held-out training photos: of the settings whose recall,
-    at the original's false ones a photo, is within half a point of the best, the one that sends the
-    fewest pixels into R and O."""
+    """Thresholds for `one`, chosen on held-out training photos: of those whose recall, at the original's
+    false ones a photo, is within half a point of the best, the ones that send the fewest pixels into
+    R and O."""
     most = cascade.found(original, photos, min_face)["false"]
     tried: Rows = []
-    for factor in (0.709, 0.6):
-        for first in (0.4, 0.55, 0.7, 0.8):
-            for second in (0.3, 0.5, 0.7, 0.85):
-                setting = one._replace(thresholds=(first, second, 0.5), factor=factor)
-                line = cascade.found(setting, photos, min_face)
-                score, recall = line.pop("curve").at_false(most)
-                cost = line["rnet_candidates"] * SIZES["rnet"] ** 2 + line["onet_candidates"] * SIZES["onet"] ** 2
-                setting_of = {"pnet": first, "rnet": second, "onet": round(score, 3), "factor": factor}
-                tried.append(dict(line, recall_at=recall, cost=cost, **setting_of))
+    for first in PNET_TRIED:
+        for second in RNET_TRIED:
+            line = cascade.found(one._replace(thresholds=(first, second, 0.5)), photos, min_face)
+            score, recall = line.pop("curve").at_false(most)
+            cost = line["rnet_candidates"] * SIZES["rnet"] ** 2 + line["onet_candidates"] * SIZES["onet"] ** 2
+            setting = {"pnet": first, "rnet": second, "onet": round(score, 3)}
+            tried.append(dict(line, recall_at=recall, cost=cost, **setting))
     best = max(line["recall_at"] for line in tried)
     chosen = min((line for line in tried if line["recall_at"] >= best - 0.005), key=lambda line: line["cost"])
-    return one._replace(thresholds=(chosen["pnet"], chosen["rnet"], chosen["onet"]), factor=chosen["factor"]), tried
+    return one._replace(thresholds=(chosen["pnet"], chosen["rnet"], chosen["onet"])), tried
