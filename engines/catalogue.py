@@ -51,3 +51,10 @@ def files(name: str) -> Dict[str, List[Dict[str, Any]]]:
         hint = "did you mean {}?".format(near[0]) if near else "choose from {}.".format(", ".join(known))
         raise UsageError("There is no model '{}' in the catalogue; {}".format(name, hint))
     return known[name]["files"]
+
+
+def same_template(one: str, other: str) -> bool:
+    """Whether the chips of one embedder serve another: both align faces to the same template."""
+    known = entries()
+    templates = [known.get(name, {}).get("template") for name in (one, other)]
+    return one == other or (templates[0] is not None and templates[0] == templates[1])

@@ -28,6 +28,7 @@ class Recognizer:
         self._limits = settings.quality
         self.model = embedder.model
         self.dimension = embedder.dimension
+        self.chip_size = embedder.size  # pixels of a side
         wanted = settings.recognition.threshold
         self.threshold = embedder.threshold if wanted == AUTO else float(wanted)  # cosine similarity
 
