@@ -60,7 +60,9 @@ def _serves(row: Embedding, model: str, current: set) -> bool:
 
 
 def _embed(gallery: Gallery, recognizer: Any, name: str, rows: List[Embedding]) -> None:
-    chips = [cv2.imdecode(np.frombuffer(row.chip or b"", np.uint8), cv2.IMREAD_COLOR) for row in rows]
+    chips: List[np.ndarray] = [
+        cv2.imdecode(np.frombuffer(row.chip or b"", np.uint8), cv2.IMREAD_COLOR) for row in rows  # type: ignore[misc]
+    ]
     size = recognizer.chip_size
     fitting = np.stack([chip if chip.shape[0] == size else cv2.resize(chip, (size, size)) for chip in chips])
     embeddings = recognizer.embed_chips(fitting)

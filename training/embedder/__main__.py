@@ -28,10 +28,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     train = commands.add_parser("train", help="train students; the same command goes on after an interruption")
     train.add_argument("recipe", type=Path)
     train.add_argument("--packs", type=Path, nargs="+", default=[])
-    train.add_argument("--held-out", type=Path, nargs="*", default=[], help="packs of faces that must not be trained on; the first judges")
+    train.add_argument("--held-out", type=Path, nargs="*", default=[],
+                       help="packs of faces that must not be trained on; the first judges")  # fmt: skip
     train.add_argument("--out", type=Path, default=Path("runs/embedder"))
     train.add_argument("--models-dir", type=Path, help="where the teachers' files are")
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe for this run")
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe")
     export = commands.add_parser("export", help="a trained student -> ONNX")
     export.add_argument("weights", type=Path)
     export.add_argument("target", type=Path)

@@ -21,8 +21,8 @@ class Learner:
         self.name, self.spec, self.device = name, spec, device
         self.size = spec.get("size", SIZE)
         self.dimension = dimension
-        network = students.build({key: value for key, value in spec.items() if key != "size"}, dimension)
-        self.network = network.to(device, memory_format=torch.channels_last)
+        network = students.build({key: value for key, value in spec.items() if key != "size"}, dimension).to(device)
+        self.network = network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()  # what is kept in the end
         self._keep = recipe["average"]
         matrices = [weight for weight in network.parameters() if weight.ndim > 1 and weight.requires_grad]
