@@ -1,8 +1,10 @@
 """A network on some backend: named arrays in, named arrays out, and nothing else."""
 import abc
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+
+from errors import ModelError
 
 
 class Tensor(NamedTuple):
@@ -31,3 +33,24 @@ class Network(abc.ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check(name: str, inputs: Sequence[Tensor], feeds: Dict[str, np.ndarray]) -> None:
+    """Raise ModelError, naming the network `name`, where `feeds` are not what `inputs` ask for."""
+    wanted = [tensor.name for tensor in inputs]
+    if sorted(feeds) != sorted(wanted):
+        message = "{}: inputs are {}, but must be {}."
+        raise ModelError(message.format(name, ", ".join(sorted(feeds)) or "none", ", ".join(wanted)))
+    for tensor in inputs:
+        array = feeds[tensor.name]
+        if array.dtype != tensor.dtype:
+            message = "{}: input '{}' is {}, but must be {}."
+            raise ModelError(message.format(name, tensor.name, array.dtype, tensor.dtype))
+        fits = [size in (None, got) for size, got in zip(tensor.shape, array.shape)]
+        if array.ndim != len(tensor.shape) or not all(fits):
+            message = "{}: input '{}' has shape {}, but must be {}."
+            raise ModelError(message.format(name, tensor.name, shape_text(array.shape), shape_text(tensor.shape)))
+
+
+def shape_text(shape: Any) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
