@@ -4,13 +4,17 @@ import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Set, TypeVar
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Set, TypeVar
 
 import numpy as np
 
 from engines.backends.network import Network
 from errors import KioskError, ModelError
 from settings import AUTO, Settings
+
+if TYPE_CHECKING:
+    from engines.backends.tensorrt import TensorrtNetwork
+    from engines.sampling.device import DeviceArray
 
 Made = TypeVar("Made")
 Feeds = Dict[str, List[Dict[str, np.ndarray]]]  # by role: what a network was given, run by run
@@ -80,7 +84,7 @@ class _CpuBeyond(Network):
     """A network on the GPU, and on the CPU for pictures that its plan does not hold: a photo may be much
     larger than what the camera gives, and a plan for all sizes would cost memory all the time."""
 
-    def __init__(self, network: Network, on_cpu: Callable[[], Network]) -> None:
+    def __init__(self, network: "TensorrtNetwork", on_cpu: Callable[[], Network]) -> None:
         self.inputs, self.outputs = network.inputs, network.outputs
         self._gpu = network
         self._open_cpu = on_cpu
@@ -93,6 +97,9 @@ class _CpuBeyond(Network):
             say("{}: pictures larger than its plan holds run on the CPU.".format(self._gpu.name))
             self._cpu = self._open_cpu()
         return self._cpu.run(feeds)
+
+    def run_on_device(self, feeds: "Dict[str, DeviceArray]", stream: int) -> "Optional[Dict[str, DeviceArray]]":
+        return self._gpu.run_on_device(feeds, stream)
 
     def close(self) -> None:
         self._gpu.close()

@@ -1,10 +1,13 @@
 """A network on some backend: named arrays in, named arrays out, and nothing else."""
 import abc
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from errors import ModelError
+
+if TYPE_CHECKING:
+    from engines.sampling.device import DeviceArray
 
 
 class Tensor(NamedTuple):
@@ -24,6 +27,14 @@ class Network(abc.ABC):
     @abc.abstractmethod
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Run once. Raises ModelError when a name, dtype or shape does not fit `inputs`."""
+
+    def run_on_device(self, feeds: "Dict[str, DeviceArray]", stream: int) -> "Optional[Dict[str, DeviceArray]]":
+        """`run` from and to the device's memory: queued on its `stream`, behind what is queued there.
+
+        None where it does not run there, or not in these shapes: then `run` will do. The arrays
+        returned are overwritten by the next run.
+        """
+        return None
 
     def close(self) -> None:
         """Free what the backend holds."""

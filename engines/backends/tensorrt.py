@@ -5,13 +5,16 @@ once a plan is there: tensors have an index (to 8.4) or a name (from 8.5 on), an
 runs them. Everything is allocated when the network is opened, for the largest shapes of its plan; a
 run copies in, enqueues, copies out, and waits once.
 """
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from engines.backends.cuda import Graph, gpu
 from engines.backends.network import Network, Tensor, check, shape_text
 from errors import ModelError
+
+if TYPE_CHECKING:
+    from engines.sampling.device import DeviceArray
 
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32, "INT8": np.int8, "BOOL": np.bool_,
           "UINT8": np.uint8, "INT64": np.int64}  # fmt: skip
@@ -34,40 +37,42 @@ class TensorrtNetwork(Network):
         self._cuda = driver
         self._graph: Optional[Graph] = None
         self._graphs = graphs
-        self._shapes: Dict[str, Shape] = {}  # of the last run
-        self._steady = 0  # runs since they changed
+        self._last: Any = None  # shapes, addresses and stream of the last run
+        self._steady = 0  # runs since one of them changed
         self._open = True
         with gpu().current():
-            self._load(trt, plan)
+            try:
+                self._load(trt, plan)
+            except driver.Error as error:
+                raise ModelError("{}: CUDA cannot load it ({}).".format(name, error)) from error
 
     def _load(self, trt: Any, plan: bytes) -> None:
         logger = quiet_logger(trt)
         self._runtime = trt.Runtime(logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
             raise ModelError("{}: TensorRT {} cannot load this plan ({}).".format(
                 self.name, trt.__version__, logger.reason()))  # fmt: skip
-        self._context = self._engine.create_execution_context()
+        self._context = self.engine.create_execution_context()
         if self._context is None:
             raise ModelError("{}: TensorRT cannot run this plan ({}).".format(self.name, logger.reason()))
         self._logger = logger  # must outlive the engine
         self._stream = self._cuda.Stream()
-        kind = _Named if hasattr(self._engine, "num_io_tensors") else _Indexed
-        self._api = kind(trt, self._engine, self._context)
-        self._limits = {tensor.name: self._api.limits(tensor) for tensor in self._api.inputs}
+        kind = _Named if hasattr(self.engine, "num_io_tensors") else _Indexed
+        self._api = kind(trt, self.engine, self._context)
+        self.limits = {tensor.name: self._api.limits(tensor) for tensor in self._api.inputs}
         self.inputs, self.outputs = tuple(self._api.inputs), tuple(self._api.outputs)
         tensors = self.inputs + self.outputs
         self._batched = all(tensor.shape and tensor.shape[0] is None for tensor in tensors)
-        self._set_shapes({name: limits[1] for name, limits in self._limits.items()})
+        for name, (_, most) in self.limits.items():
+            self._set_shape(name, most)
         self._host: Dict[str, Any] = {}  # flat, page-locked
         self._device: Dict[str, Any] = {}
         for tensor in tensors:
             size = max(int(np.prod(self._api.shape(tensor.name))), 1)
             self._host[tensor.name] = self._cuda.pagelocked_empty(size, tensor.dtype)
             self._device[tensor.name] = self._cuda.mem_alloc(size * tensor.dtype.itemsize)
-            if not self._api.bind(tensor.name, int(self._device[tensor.name])):
-                raise ModelError("{}: TensorRT does not take memory for '{}' ({}).".format(
-                    self.name, tensor.name, logger.reason()))  # fmt: skip
+        self._addresses = {name: int(memory) for name, memory in self._device.items()}
 
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         if not self._open:
@@ -75,25 +80,35 @@ class TensorrtNetwork(Network):
         check(self.name, self.inputs, feeds)
         if not self.fits(feeds):
             raise ModelError(self._misfit(feeds))
+        rows = len(feeds[self.inputs[0].name]) if self._batched else 1
+        if not rows:
+            return {one.name: np.zeros([size or 0 for size in one.shape], one.dtype) for one in self.outputs}
         with gpu().current():
-            if not self._batched:
-                return self._run(feeds)
-            rows = len(feeds[self.inputs[0].name])
-            cap = self._limits[self.inputs[0].name][1][0]
-            if not rows:
-                return {one.name: np.zeros([size or 0 for size in one.shape], one.dtype) for one in self.outputs}
-            if rows <= cap:
-                return self._run(feeds)
-            parts: List[Dict[str, np.ndarray]] = []
-            for start in range(0, rows, cap):
-                some = self._run({name: array[start : start + cap] for name, array in feeds.items()})
-                parts.append({name: array.copy() for name, array in some.items()})
-            return {one.name: np.concatenate([part[one.name] for part in parts]) for one in self.outputs}
+            try:
+                return self._run_in_turns(feeds, rows)
+            except self._cuda.Error as error:
+                raise ModelError("{}: CUDA cannot run it ({}).".format(self.name, error)) from error
 
-    def fits(self, feeds: Dict[str, np.ndarray]) -> bool:
+    def run_on_device(self, feeds: "Dict[str, DeviceArray]", stream: int) -> "Optional[Dict[str, DeviceArray]]":
+        from engines.sampling.device import DeviceArray
+
+        check(self.name, self.inputs, feeds)
+        if not self._holds(feeds, 0):
+            return None
+        with gpu().current():
+            shapes = {name: tuple(array.shape) for name, array in feeds.items()}
+            addresses = {name: array.address for name, array in feeds.items()}
+            self._enqueue(shapes, dict(self._addresses, **addresses), stream)
+            return {one.name: DeviceArray(self._addresses[one.name], self._api.shape(one.name), one.dtype)
+                    for one in self.outputs}  # fmt: skip
+
+    def fits(self, feeds: Dict[str, Any]) -> bool:
         """Whether the plan holds these shapes; of a batch any number of rows."""
-        first = 1 if self._batched else 0
-        for name, (least, most) in self._limits.items():
+        return self._holds(feeds, 1 if self._batched else 0)
+
+    def _holds(self, feeds: Dict[str, Any], first: int) -> bool:
+        """The same from axis `first` on."""
+        for name, (least, most) in self.limits.items():
             sizes = list(zip(least, feeds[name].shape, most))[first:]
             if not all(low <= size <= high for low, size, high in sizes):
                 return False
@@ -110,17 +125,24 @@ class TensorrtNetwork(Network):
                 memory.free()
             self._host.clear()
             # Each of these lives on the one after it.
-            del self._api, self._context, self._engine, self._runtime, self._stream
+            del self._api, self._context, self.engine, self._runtime, self._stream
+
+    def _run_in_turns(self, feeds: Dict[str, np.ndarray], rows: int) -> Dict[str, np.ndarray]:
+        cap = self.limits[self.inputs[0].name][1][0]
+        if not self._batched or rows <= cap:
+            return self._run(feeds)
+        parts: List[Dict[str, np.ndarray]] = []
+        for start in range(0, rows, cap):
+            some = self._run({name: array[start : start + cap] for name, array in feeds.items()})
+            parts.append({name: array.copy() for name, array in some.items()})
+        return {one.name: np.concatenate([part[one.name] for part in parts]) for one in self.outputs}
 
     def _run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        shapes = {name: array.shape for name, array in feeds.items()}
-        if shapes != self._shapes:
-            self._set_shapes(shapes)
         for name, array in feeds.items():
             host = self._host[name][: array.size]
             np.copyto(host.reshape(array.shape), array)
             self._cuda.memcpy_htod_async(self._device[name], host, self._stream)
-        self._enqueue()
+        self._enqueue({name: array.shape for name, array in feeds.items()}, self._addresses, self._stream.handle)
         found = {}
         for tensor in self.outputs:
             shape = self._api.shape(tensor.name)
@@ -130,33 +152,43 @@ class TensorrtNetwork(Network):
         self._stream.synchronize()
         return found
 
-    def _enqueue(self) -> None:
-        """Put the network on the stream: by a single launch once its shapes are steady."""
-        handle = self._stream.handle
+    def _enqueue(self, shapes: Dict[str, Shape], addresses: Dict[str, int], stream: int) -> None:
+        """Put the network on the stream: by a single launch once nothing has changed for a while."""
+        wanted = (shapes, addresses, stream)
+        if wanted != self._last:
+            self._prepare(shapes, addresses)
+            self._last, self._steady = wanted, 0
         self._steady += 1
         if self._graph is not None:
-            if not self._graph.launch(handle):
+            if not self._graph.launch(stream):
                 raise ModelError("{}: its CUDA graph cannot be launched.".format(self.name))
             return
-        if not self._api.enqueue(handle):
+        if not self._api.enqueue(stream):
             raise ModelError("{}: TensorRT cannot run it ({}).".format(self.name, self._logger.reason()))
         if self._graphs and self._steady == STEADY:
-            self._graph = Graph.capture(handle, lambda: self._api.enqueue(handle))
+            self._graph = Graph.capture(stream, lambda: self._api.enqueue(stream))
 
-    def _set_shapes(self, shapes: Dict[str, Shape]) -> None:
+    def _prepare(self, shapes: Dict[str, Shape], addresses: Dict[str, int]) -> None:
         if self._graph is not None:
             self._graph.close()
             self._graph = None
+        self._last = None
         for name, shape in shapes.items():
-            if not self._api.set_shape(name, shape):
-                message = "{}: TensorRT does not take shape {} for '{}' ({})."
-                raise ModelError(message.format(self.name, shape_text(shape), name, self._logger.reason()))
-        self._shapes, self._steady = shapes, 0
+            self._set_shape(name, shape)
+        for name, address in addresses.items():
+            if not self._api.bind(name, address):
+                message = "{}: TensorRT does not take memory for '{}' ({})."
+                raise ModelError(message.format(self.name, name, self._logger.reason()))
+
+    def _set_shape(self, name: str, shape: Shape) -> None:
+        if not self._api.set_shape(name, shape):
+            message = "{}: TensorRT does not take shape {} for '{}' ({})."
+            raise ModelError(message.format(self.name, shape_text(shape), name, self._logger.reason()))
 
     def _misfit(self, feeds: Dict[str, np.ndarray]) -> str:
         texts = ["'{}' has shape {}, the plan holds {} to {}".format(
             name, shape_text(feeds[name].shape), shape_text(least), shape_text(most))
-            for name, (least, most) in self._limits.items()]  # fmt: skip
+            for name, (least, most) in self.limits.items()]  # fmt: skip
         return "{}: input {}; build it for such pictures with capture.width and capture.height.".format(
             self.name, "; ".join(texts))  # fmt: skip
 

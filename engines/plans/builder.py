@@ -108,6 +108,8 @@ def _choose_precision(trt: Any, builder: Any, config: Any, request: Dict[str, An
     """Set what the versions with precision flags need. INT8 comes from Q/DQ nodes, or, to 10, from
     calibration; best = INT8 where the file has Q/DQ nodes, and FP16 where the GPU is fast at it."""
     wanted = request["precision"]
+    if wanted == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, with the precision of FP16
     eight = wanted == "int8" or (wanted == "best" and quantised)
     if not hasattr(trt.BuilderFlag, "FP16"):
         if wanted == "int8" and not quantised:
