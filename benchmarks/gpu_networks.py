@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -49,63 +49,65 @@ def on_device(work: Callable[[], Any], stream: Any) -> float:
     return statistics.median(times)
 
 
-def plugin_beside_copy() -> None:
+def plugin_beside_copy(dtype: Any) -> None:
     import pycuda.driver as cuda
 
     launch = ctypes.CDLL(str(plugin.LIBRARY)).kiosk_l2norm
     launch.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int] * 2 + [ctypes.c_float, ctypes.c_int, ctypes.c_void_p]
+    values = np.random.RandomState(0).standard_normal((ROWS, WIDTH)).astype(dtype)
     with gpu().current():
         stream = cuda.Stream()
-        for dtype, half in ((np.float32, 0), (np.float16, 1)):
-            values = np.random.RandomState(0).standard_normal((ROWS, WIDTH)).astype(dtype)
-            source, target = cuda.mem_alloc(values.nbytes), cuda.mem_alloc(values.nbytes)
-            cuda.memcpy_htod(source, values)
-            arguments = (int(source), int(target), ROWS, WIDTH, plugin.EPSILON, half, stream.handle)
-            def copy() -> None:
-                cuda.memcpy_dtod_async(target, source, values.nbytes, stream)
-
-            norms, copies = [], []
-            for _ in range(3):  # in turns
-                copies.append(on_device(copy, stream))
-                norms.append(on_device(lambda: launch(*arguments), stream))
-            norm, copied = statistics.median(norms), statistics.median(copies)
-            rate = 2 * values.nbytes / 1e3
-            print("L2Norm {}x{} {}: {:.2f} us = {:.0f} GB/s; a copy {:.2f} us = {:.0f} GB/s: {:.0f} %".format(
-                ROWS, WIDTH, np.dtype(dtype).name, norm, rate / norm, copied, rate / copied, 100 * copied / norm))
-            source.free()
-            target.free()
+        source, target = cuda.mem_alloc(values.nbytes), cuda.mem_alloc(values.nbytes)
+        cuda.memcpy_htod(source, values)
+        half = int(values.dtype == np.float16)
+        arguments = (int(source), int(target), ROWS, WIDTH, plugin.EPSILON, half, stream.handle)
+        copies, norms = [], []
+        for _ in range(3):  # in turns
+            copies.append(on_device(lambda: cuda.memcpy_dtod_async(target, source, values.nbytes, stream), stream))
+            norms.append(on_device(lambda: launch(*arguments), stream))
+        source.free()
+        target.free()
+    copy, norm = statistics.median(copies), statistics.median(norms)
+    moved = 2 * values.nbytes / 1e3
+    print("L2Norm {}x{} {}: {:.2f} us = {:.0f} GB/s; a copy {:.2f} us = {:.0f} GB/s: {:.0f} %".format(
+        ROWS, WIDTH, values.dtype, norm, moved / norm, copy, moved / copy, 100 * copy / norm))  # fmt: skip
 
 
 def networks(precision: str) -> None:
     settings = load(ROOT / "config.yaml", ["tensorrt.precision=" + precision])
     plan = layout(720, 1280, settings.detector.min_face, settings.mtcnn.factor)
     shapes = {"pnet": [(1, 3, plan.height, plan.width)], "rnet": [(n, 3, 24, 24) for n in (16, 64, 256)],
-              "onet": [(n, 3, 48, 48) for n in (6, 16, 64)], "embedder": [(n, 3, 112, 112) for n in (1, 6, 32)]}
+              "onet": [(n, 3, 48, 48) for n in (6, 16, 64)], "embedder": [(n, 3, 112, 112) for n in (1, 6, 32)]}  # fmt: skip
     for model in (settings.detector.model, settings.embedder.model):
         for role, path in build.ensure(model, settings).items():
             data = cache.ensure(cache.wanted(path, role, settings), settings, print)
-            for shape in shapes[role]:
-                times: Dict[str, List[float]] = {}
-                for name, graphs in (("launches", False), ("graph", True)):
-                    with TensorrtNetwork(data, role, graphs) as network:
-                        blob = np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32)
-                        feeds = {network.inputs[0].name: blob}
-                        for _ in range(10):
-                            network.run(feeds)
-                        with gpu().current():
-                            same = {network.inputs[0].name: shape}
-                            work = lambda: network._enqueue(same, network._addresses, network._stream.handle)  # noqa: E731, B023
-                            device = on_device(work, network._stream)
-                        start = time.perf_counter()
-                        for _ in range(100):
-                            network.run(feeds)
-                        times[name] = [device / 1000, (time.perf_counter() - start) * 10]
-                print("{} {} {}: on the device {:.3f} ms by launches, {:.3f} ms as a graph; with copies {:.3f}, {:.3f}".format(
-                    precision, role, shape, times["launches"][0], times["graph"][0], times["launches"][1], times["graph"][1]))
+            for shape in shapes.get(role, []):
+                (plain, plain_run), (graph, graph_run) = [timed(data, role, shape, one) for one in (False, True)]
+                print("{} {} {}: on the device {:.3f} ms by launches, {:.3f} ms as a graph; with copies {:.3f}, "
+                      "{:.3f} ms".format(precision, role, shape, plain, graph, plain_run, graph_run))  # fmt: skip
+
+
+def timed(data: bytes, role: str, shape: Tuple[int, ...], graphs: bool) -> Tuple[float, float]:
+    """Milliseconds of a network on the device alone, and of a whole `run`."""
+    blob = np.random.RandomState(0).uniform(-1, 1, shape).astype(np.float32)
+    with TensorrtNetwork(data, role, graphs) as network:
+        name = network.inputs[0].name
+        for _ in range(10):
+            network.run({name: blob})
+        with gpu().current():
+            device = on_device(
+                lambda: network._enqueue({name: shape}, network._addresses, network._stream.handle), network._stream
+            )
+        start = time.perf_counter()
+        for _ in range(100):
+            network.run({name: blob})
+        return device / 1000, (time.perf_counter() - start) * 10
 
 
 def frame(photo: Path, precision: str, threads: int) -> None:
     picture = cv2.imread(str(photo))
+    if picture is None:
+        raise SystemExit("{}: is no picture.".format(photo))
     scale = max(1280 / picture.shape[1], 720 / picture.shape[0])
     picture = np.ascontiguousarray(cv2.resize(picture, None, fx=scale, fy=scale)[:720, :1280])
     middles = {}
@@ -144,7 +146,8 @@ def main() -> int:
     missing = plugin.load(tensorrt, gpu().architecture)
     print(missing or "plugin: {}".format(plugin.LIBRARY.name))
     if missing is None:
-        plugin_beside_copy()
+        for dtype in (np.float32, np.float16):
+            plugin_beside_copy(dtype)
     networks(options.precision)
     frame(options.photo, options.precision, options.threads)
     return 0

@@ -92,11 +92,14 @@ def _noted() -> Dict[str, Any]:
 def _faces() -> Tuple[List[np.ndarray], np.ndarray]:
     """The two pictures (H, W, 3) uint8 BGR, and their landmarks (2, 5, 2)."""
     noted = _noted()["faces"]
-    pictures = [cv2.imread(str(FOLDER / face["file"])) for face in noted]
-    for face, picture in zip(noted, pictures):
-        if picture is None:
-            raise ModelError("{}: cannot be read; restore it.".format(FOLDER / face["file"]))
-    return pictures, np.array([face["landmarks"] for face in noted], np.float32)
+    return [_picture(face["file"]) for face in noted], np.array([face["landmarks"] for face in noted], np.float32)
+
+
+def _picture(name: str) -> np.ndarray:
+    picture = cv2.imread(str(FOLDER / name))
+    if picture is None:
+        raise ModelError("{}: cannot be read; restore it.".format(FOLDER / name))
+    return picture
 
 
 def _golden(model: str) -> Optional[np.ndarray]:
@@ -130,7 +133,7 @@ def write(settings: Settings) -> None:
     with Recognizer.untested(dataclasses.replace(settings, backend="onnx")) as recognizer:
         rows = []
         for face in noted["faces"]:
-            picture = cv2.imread(str(FOLDER / face["file"]))
+            picture = _picture(face["file"])
             found = recognizer.detect(picture)
             face["landmarks"] = [[round(float(one), 1) for one in point] for point in found.landmarks[0]]
             points = np.array([face["landmarks"]], np.float32)

@@ -1,10 +1,12 @@
 """A network on some backend: named arrays in, named arrays out, and nothing else."""
 import abc
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
 from errors import ModelError
+
+Self = TypeVar("Self", bound="Network")
 
 if TYPE_CHECKING:
     from engines.sampling.device import DeviceArray
@@ -39,7 +41,7 @@ class Network(abc.ABC):
     def close(self) -> None:
         """Free what the backend holds."""
 
-    def __enter__(self) -> "Network":
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -199,7 +199,8 @@ class _Named:
     def __init__(self, trt: Any, engine: Any, context: Any) -> None:
         self._engine, self._context = engine, context
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self.inputs, self.outputs = [], []
+        self.inputs: List[Tensor] = []
+        self.outputs: List[Tensor] = []
         for name in names:
             tensor = _tensor(trt, name, engine.get_tensor_shape(name), engine.get_tensor_dtype(name))
             into = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
@@ -233,7 +234,8 @@ class _Indexed:
         count = engine.num_bindings
         self._index = {engine.get_binding_name(index): index for index in range(count)}
         self._addresses = [0] * count
-        self.inputs, self.outputs = [], []
+        self.inputs: List[Tensor] = []
+        self.outputs: List[Tensor] = []
         for name, index in self._index.items():
             tensor = _tensor(trt, name, engine.get_binding_shape(index), engine.get_binding_dtype(index))
             (self.inputs if engine.binding_is_input(index) else self.outputs).append(tensor)

@@ -52,7 +52,8 @@ def build(request: Dict[str, Any]) -> List[str]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        raise ModelError("{}: TensorRT {} cannot read it ({}).".format(path, trt.__version__, errors or logger.reason()))
+        raise ModelError("{}: TensorRT {} cannot read it ({}).".format(
+            path, trt.__version__, errors or logger.reason()))  # fmt: skip
     config = builder.create_builder_config()
     _limit_memory(trt, config, request["workspace"])
     notes += _choose_libraries(trt, config)

@@ -8,7 +8,7 @@ machine is seen before TensorRT reads it; all of these are built anew.
 import contextlib
 import hashlib
 import json
-
+import shutil
 import subprocess
 import sys
 import tempfile

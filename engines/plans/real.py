@@ -3,7 +3,7 @@ pipeline runs on the CPU over a folder of photos, and its networks' inputs are k
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
 
@@ -39,4 +39,5 @@ def calibration(runs: List[Dict[str, np.ndarray]], path: Path, most: int = 500) 
     usual = Counter(row.shape for row in rows).most_common(1)[0][0]
     chosen = [row for row in rows if row.shape == usual]
     step = -(-len(chosen) // most)
-    np.savez(str(path), **{"{:05d}".format(at): row for at, row in enumerate(chosen[::step])})
+    named: Dict[str, Any] = {"{:05d}".format(at): row for at, row in enumerate(chosen[::step])}
+    np.savez(str(path), **named)

@@ -62,7 +62,8 @@ def native(model: Any) -> int:
         value, name = node.input[0], node.output[0]
         least = numpy_helper.from_array(np.array(_epsilon(node), np.float32), name + "_epsilon")
         model.graph.initializer.append(least)
-        sum_inputs, sum_axes = [name + "_squares"], {"axes": [-1]}
+        sum_inputs: List[str] = [name + "_squares"]
+        sum_axes: Dict[str, Any] = {"axes": [-1]}
         if opset >= 13:
             model.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), name + "_axes"))
             sum_inputs, sum_axes = sum_inputs + [name + "_axes"], {}

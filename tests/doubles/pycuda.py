@@ -108,7 +108,7 @@ def pagelocked_empty(shape: Any, dtype: Any, order: str = "C", mem_flags: int = 
     global made
     _need_context()
     made += 1
-    return np.empty(shape, dtype, order)
+    return np.empty(shape, dtype)
 
 
 class Stream:
@@ -134,9 +134,11 @@ def memcpy_htod(dest: Any, src: np.ndarray) -> None:
 
 def memcpy_htod_async(dest: Any, src: np.ndarray, stream: Any = None) -> None:
     _need_context()
-    memory_at(dest, src.nbytes)[:] = np.frombuffer(memoryview(src).cast("B"), np.uint8)
+    memory_at(dest, src.nbytes)[:] = np.frombuffer(src, np.uint8)
 
 
 def memcpy_dtoh_async(dest: np.ndarray, src: Any, stream: Any = None) -> None:
     _need_context()
-    np.frombuffer(memoryview(dest).cast("B"), np.uint8)[:] = memory_at(src, dest.nbytes)
+    if not dest.flags.c_contiguous:
+        raise LogicError("the array is not contiguous")
+    dest.reshape(-1).view(np.uint8)[:] = memory_at(src, dest.nbytes)

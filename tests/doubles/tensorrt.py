@@ -80,7 +80,9 @@ def install(folder: Path, monkeypatch: Any, flavour: str, plugin: bool = True) -
     """Make `import tensorrt` and `import pycuda.driver` find the doubles, here and in child processes."""
     (folder / "pycuda").mkdir(parents=True, exist_ok=True)
     (folder / "pycuda" / "__init__.py").write_text("")
-    (folder / "pycuda" / "driver.py").write_text("import sys\nfrom tests.doubles import pycuda\nsys.modules[__name__] = pycuda\n")
+    (folder / "pycuda" / "driver.py").write_text(
+        "import sys\nfrom tests.doubles import pycuda\nsys.modules[__name__] = pycuda\n"
+    )
     (folder / "tensorrt.py").write_text(
         "from tests.doubles import tensorrt\nglobals().update(tensorrt.module({!r}))\n".format(flavour)
     )
@@ -96,8 +98,8 @@ def module(flavour: str) -> Dict[str, Any]:
     made: Dict[str, Any] = {"__version__": VERSIONS[flavour]}
     for name, members in MEMBERS.items():
         if _has(flavour, name):
-            made[name] = enum.IntEnum(name, [(one, at) for at, one in enumerate(  # type: ignore[misc]
-                [one for one in members if _has(flavour, name + "." + one)])])  # fmt: skip
+            there = [one for one in members if _has(flavour, name + "." + one)]
+            made[name] = enum.IntEnum(name, [(one, at) for at, one in enumerate(there)])
     for kind in (ILogger, Builder, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Runtime,
                  ICudaEngine, IExecutionContext, IPluginRegistry, IInt8EntropyCalibrator2, ITimingCache, IHostMemory,
                  EngineInspector):  # fmt: skip
@@ -158,9 +160,8 @@ class Builder:
 
     def create_network(self, flags: int = 0) -> Any:
         network = self.trt["INetworkDefinition"]()
-        explicit = getattr(self.trt["NetworkDefinitionCreationFlag"], "EXPLICIT_BATCH", None)
-        needed = self.trt["__version__"].startswith("8")
-        network.explicit = not needed or bool(flags & (1 << int(explicit)))
+        if self.trt["__version__"].startswith("8"):
+            network.explicit = bool(flags & (1 << int(self.trt["NetworkDefinitionCreationFlag"].EXPLICIT_BATCH)))
         return network
 
     def create_builder_config(self) -> Any:
@@ -172,7 +173,7 @@ class Builder:
     def build_serialized_network(self, network: Any, config: Any) -> Any:
         free = [item for item in network.inputs if -1 in item.shape]
         if free and not (config.profiles and all(item.name in config.profiles[0].shapes for item in free)):
-            self.logger.log(ILogger.ERROR, "Network has dynamic or shape inputs, but no optimization profile has been defined.")
+            self.logger.log(ILogger.ERROR, "Network has dynamic inputs, but no optimization profile has been defined.")
             return None
         flags = [flag.name for flag in config.flags]
         if "INT8" in flags and b"QuantizeLinear" not in network.onnx:
@@ -204,7 +205,7 @@ class _Item:
 
 
 class INetworkDefinition:
-    explicit = False
+    explicit = True
 
     def __init__(self) -> None:
         self.inputs: List[_Item] = []
@@ -329,7 +330,7 @@ class Runtime:
             self._logger.log(ILogger.ERROR, "Checksum of the engine plan file is wrong")
             return None
         if b"L2Norm" in onnx and os.environ.get(PLUGIN) != "1":
-            self._logger.log(ILogger.ERROR, "Cannot deserialize plugin since corresponding IPluginCreator not found in Plugin Registry")
+            self._logger.log(ILogger.ERROR, "Cannot deserialize plugin since corresponding IPluginCreator not found")
             return None
         return self.trt["ICudaEngine"](head, onnx, self._logger)
 

@@ -57,5 +57,5 @@ def test_rows_of_zeros_and_of_large_numbers(gpu, library, dtype, size) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_memory_that_is_not_aligned(gpu, library, dtype) -> None:
     values = np.random.RandomState(2).standard_normal((5, 512)).astype(dtype)
-    np.testing.assert_allclose(
-        normalised(gpu, library, values, offset=1), plugin.reference(values), atol=TOLERANCE[dtype], rtol=0)  # fmt: skip
+    found = normalised(gpu, library, values, offset=1)
+    np.testing.assert_allclose(found, plugin.reference(values), atol=TOLERANCE[dtype], rtol=0)

@@ -16,11 +16,10 @@ def flavour(request, tmp_path, monkeypatch):
 
 
 def test_it(flavour):
-    import tensorrt
-    from settings import load
-    from engines.recognizer import Recognizer
     import cv2
-    from engines import catalogue
+
+    from engines.recognizer import Recognizer
+    from settings import load
     im = cv2.imread("demo/portraits/Eileen Collins.jpg")
     a = Recognizer.from_settings(load("config.yaml", ["backend=onnx"]))
     with Recognizer.from_settings(load("config.yaml", ["backend=tensorrt","tensorrt.precision=fp32"])) as r:
