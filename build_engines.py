@@ -136,7 +136,7 @@ class Plans:
     def _calibration(self, plan: Any, path: Path) -> Optional[Path]:
         from engines.plans import real
 
-        if self._settings.tensorrt.precision != "int8" or plan.path.is_file():
+        if plan.key["precision"] != "int8" or plan.path.is_file():
             return None
         real.calibration(self._seen(plan.role), path)
         return path

@@ -157,8 +157,6 @@ def _calibrate(trt: Any, builder: Any, config: Any, name: str, path: Path) -> No
 
     with np.load(str(path)) as file:
         batches = [np.ascontiguousarray(file[key]) for key in sorted(file.files)]
-    gpu().current().__enter__()  # the calibrator's memory lives as long as this process
-
     class Calibrator(trt.IInt8EntropyCalibrator2):
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
@@ -189,7 +187,8 @@ def _calibrate(trt: Any, builder: Any, config: Any, name: str, path: Path) -> No
 def main() -> int:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        answer = {"built": build(request)}  # type: Dict[str, Any]
+        with gpu().current():
+            answer = {"built": build(request)}  # type: Dict[str, Any]
     except KioskError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer), flush=True)

@@ -129,10 +129,10 @@ def _bound(step: Any, constants: Dict[str, np.ndarray]) -> Optional[float]:
     if step.op_type == "Clip":
         attribute = _attributes(step).get("min")
         least = constants.get(step.input[1]) if len(step.input) > 1 and step.input[1] else attribute
-        return None if least is None else float(least)
+        return None if least is None else float(np.asarray(least).item())
     if step.op_type in ("Max", "Add"):
         numbers = [constants[name] for name in step.input if name in constants]
-        return float(numbers[0]) if len(numbers) == 1 and numbers[0].size == 1 else None
+        return float(numbers[0].item()) if len(numbers) == 1 and numbers[0].size == 1 else None
     return None
 
 
@@ -145,7 +145,7 @@ def _squares(node: Any, constants: Dict[str, np.ndarray]) -> Optional[str]:
     """x where `node` is x * x or x ** 2."""
     if node.op_type == "Mul" and node.input[0] == node.input[1]:
         return node.input[0]
-    if node.op_type == "Pow" and node.input[1] in constants and float(constants[node.input[1]]) == 2:
+    if node.op_type == "Pow" and node.input[1] in constants and constants[node.input[1]].tolist() in (2, [2]):
         return node.input[0]
     return None
 

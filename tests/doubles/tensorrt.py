@@ -466,11 +466,11 @@ class IExecutionContext:
         for name, shape in self._shapes.items():
             size = int(np.prod(shape)) * 4
             feeds[name] = pycuda.memory_at(self._addresses[name], size).view(np.float32).reshape(shape).copy()
+            if self.engine._head["half"]:  # the error of a network in FP16, nearly
+                feeds[name] = feeds[name].astype(np.float16).astype(np.float32)
         found = self._session.run(feeds)
         self._known = (tuple(sorted(self._shapes.items())), {one: value.shape for one, value in found.items()})
         for name, value in found.items():
-            if self.engine._head["half"]:
-                value = value.astype(np.float16)
             value = _spoilt(value.astype(np.float32))
             pycuda.memory_at(self._addresses[name], value.nbytes)[:] = np.frombuffer(value.tobytes(), np.uint8)
         return True
