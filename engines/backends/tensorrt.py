@@ -37,6 +37,8 @@ class TensorrtNetwork(Network):
         self._cuda = driver
         self._graph: Optional[Graph] = None
         self._graphs = graphs
+        self._host: Dict[str, Any] = {}  # flat, page-locked
+        self._device: Dict[str, Any] = {}
         self._last: Any = None  # shapes, addresses and stream of the last run
         self._steady = 0  # runs since one of them changed
         self._open = True
@@ -44,7 +46,11 @@ class TensorrtNetwork(Network):
             try:
                 self._load(trt, plan)
             except driver.Error as error:
+                self._free()
                 raise ModelError("{}: CUDA cannot load it ({}).".format(name, error)) from error
+            except ModelError:
+                self._free()
+                raise
 
     def _load(self, trt: Any, plan: bytes) -> None:
         logger = quiet_logger(trt)
@@ -66,8 +72,6 @@ class TensorrtNetwork(Network):
         self._batched = all(tensor.shape and tensor.shape[0] is None for tensor in tensors)
         for name, (_, most) in self.limits.items():
             self._set_shape(name, most)
-        self._host: Dict[str, Any] = {}  # flat, page-locked
-        self._device: Dict[str, Any] = {}
         for tensor in tensors:
             size = max(int(np.prod(self._api.shape(tensor.name))), 1)
             self._host[tensor.name] = self._cuda.pagelocked_empty(size, tensor.dtype)
@@ -119,13 +123,17 @@ class TensorrtNetwork(Network):
             return
         self._open = False
         with gpu().current():
-            if self._graph is not None:
-                self._graph.close()
-            for memory in self._device.values():
-                memory.free()
-            self._host.clear()
-            # Each of these lives on the one after it.
-            del self._api, self._context, self.engine, self._runtime, self._stream
+            self._free()
+
+    def _free(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+        for memory in self._device.values():
+            memory.free()
+        self._device.clear()
+        self._host.clear()
+        for name in ("_api", "_context", "engine", "_runtime", "_stream"):  # each lives on the one after it
+            self.__dict__.pop(name, None)
 
     def _run_in_turns(self, feeds: Dict[str, np.ndarray], rows: int) -> Dict[str, np.ndarray]:
         cap = self.limits[self.inputs[0].name][1][0]

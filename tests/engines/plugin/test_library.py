@@ -106,14 +106,21 @@ def test_it_compiles_against(folder: Path, tmp_path: Path) -> None:
     assert mark.encode() in target.read_bytes()
 
 
+FIND = """
+for name in ("tensorrt", "tensorrt_lean", "tensorrt_lean_bindings"):
+    try:
+        trt = __import__(name)
+        break
+    except ImportError as error:
+        wrong = error
+else:
+    raise wrong
+"""
 REAL = """
 import os, sys
 sys.path[:0] = [{root!r}, {site!r}]
 import numpy as np
-try:
-    import tensorrt as trt
-except ImportError:
-    import tensorrt_lean as trt
+{find}
 from pathlib import Path
 from engines import plugin
 plugin.LIBRARY = Path({library!r})
@@ -139,15 +146,15 @@ os._exit(0)  # without a driver a TensorRT can crash at exit
 def test_a_real_tensorrt_creates_it(site: str, tmp_path: Path) -> None:
     """TENSORRTS: folders with a TensorRT each, as pip install --target makes them (lean ones will do)."""
     python = str(Path(site, "python")) if Path(site, "python").is_file() else sys.executable
-    probe = "import sys; sys.path[:0] = [{!r}]\ntry:\n import tensorrt as t\nexcept ImportError:\n import tensorrt_lean as t\nprint(t.__version__)"
-    found = subprocess.run([python, "-c", probe.format(site)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    probe = "import sys\nsys.path[:0] = [{!r}]\n{}\nprint(trt.__version__)".format(site, FIND)
+    found = subprocess.run([python, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            universal_newlines=True)  # fmt: skip
     if found.returncode:
-        pytest.skip("needs TensorRT (TENSORRTS=FOLDER:...)" + (found.stderr.strip().splitlines() or [""])[-1])
+        pytest.skip("needs TensorRT (TENSORRTS=FOLDER:...): " + (found.stderr.strip().splitlines() or [""])[-1])
     major = found.stdout.strip().split(".")[0]
     folder = [one for one in FOLDERS if one.name.lstrip("v").split(".")[0] == major][-1]
     _compile(folder, tmp_path / "libl2norm.so")
-    code = REAL.format(root=str(ROOT), site=site, library=str(tmp_path / "libl2norm.so"))
+    code = REAL.format(find=FIND, root=str(ROOT), site=site, library=str(tmp_path / "libl2norm.so"))
     done = subprocess.run([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     print(done.stdout)
     assert "load: None" in done.stdout, done.stdout
