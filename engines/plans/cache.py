@@ -164,19 +164,19 @@ def _run(request: Dict[str, Any], scratch: Path, progress: Optional[Progress]) -
     command = [sys.executable, "-m", "engines.plans.builder", str(path)]
     start = time.monotonic()
     with output.open("wb") as file:
-        builder = subprocess.Popen(command, cwd=str(ROOT), stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=str(ROOT), stdout=file, stderr=subprocess.STDOUT)
         try:
             while True:
                 try:
-                    status = builder.wait(TICK)
+                    status = process.wait(TICK)
                     break
                 except subprocess.TimeoutExpired:
                     if progress is not None:
                         progress(time.monotonic() - start)
         finally:
-            if builder.poll() is None:
-                builder.kill()
-                builder.wait()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     with contextlib.suppress(ValueError):
         answer = json.loads(lines[-1])

@@ -58,6 +58,21 @@ def halved(model: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights below FP16's smallest number become 0, and each is told
         made = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    _sort(made)  # it appends its casts, and gives some names twice
     for number, node in enumerate(made.graph.node):
-        node.name = "{}_{}".format(node.name, number)  # it gives some names twice
+        node.name = "{}_{}".format(node.name, number)
     return made
+
+
+def _sort(model: Any) -> None:
+    """Each node behind those whose outputs it takes."""
+    waiting = [type(node).FromString(node.SerializeToString()) for node in model.graph.node]
+    made = {output for node in waiting for output in node.output}
+    del model.graph.node[:]
+    while waiting:
+        ready = [node for node in waiting if not made.intersection(node.input)]
+        if not ready:
+            raise ModelError("The graph has a circle.")
+        model.graph.node.extend(ready)
+        made.difference_update(output for node in ready for output in node.output)
+        waiting = [node for node in waiting if made.intersection(node.output)]

@@ -80,13 +80,13 @@ def _plan(path: Path) -> List[str]:
         if "is damaged" in str(error):
             raise
         plan = path.read_bytes()  # of another program, as trtexec writes it
-    with TensorrtNetwork(plan, path.name) as network:
-        for what, tensors in (("input", network.inputs), ("output", network.outputs)):
+    with TensorrtNetwork(plan, path.name) as held:
+        for what, tensors in (("input", held.inputs), ("output", held.outputs)):
             for tensor in tensors:
                 text = "  {} '{}' {} {}".format(what, tensor.name, shape_text(tensor.shape), tensor.dtype)
-                held = network.limits.get(tensor.name)
-                lines.append(text + (", {} to {}".format(*[shape_text(one) for one in held]) if held else ""))
-        lines += ["  layer {}: {}".format(at, line) for at, line in enumerate(_layers(trt, network.engine))]
+                ends = held.limits.get(tensor.name)
+                lines.append(text + (", {} to {}".format(*[shape_text(one) for one in ends]) if ends else ""))
+        lines += ["  layer {}: {}".format(at, line) for at, line in enumerate(_layers(trt, held.engine))]
     return lines
 
 
