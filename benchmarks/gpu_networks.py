@@ -7,6 +7,7 @@ embeddings, beside ONNX Runtime on this machine's CPU.
 
   benchmarks/gpu_networks.py --photo group.jpg     a picture with faces, shown as a frame of 1280x720
 """
+
 import argparse
 import ctypes
 import statistics
@@ -69,22 +70,31 @@ def plugin_beside_copy(dtype: Any) -> None:
         target.free()
     copy, norm = statistics.median(copies), statistics.median(norms)
     moved = 2 * values.nbytes / 1e3
-    print("L2Norm {}x{} {}: {:.2f} us = {:.0f} GB/s; a copy {:.2f} us = {:.0f} GB/s: {:.0f} %".format(
-        ROWS, WIDTH, values.dtype, norm, moved / norm, copy, moved / copy, 100 * copy / norm))  # fmt: skip
+    print(
+        "L2Norm {}x{} {}: {:.2f} us = {:.0f} GB/s; a copy {:.2f} us = {:.0f} GB/s: {:.0f} %".format(
+            ROWS, WIDTH, values.dtype, norm, moved / norm, copy, moved / copy, 100 * copy / norm
+        )
+    )
 
 
 def networks(precision: str) -> None:
     settings = load(ROOT / "config.yaml", ["tensorrt.precision=" + precision])
     plan = layout(720, 1280, settings.detector.min_face, settings.mtcnn.factor)
-    shapes = {"pnet": [(1, 3, plan.height, plan.width)], "rnet": [(n, 3, 24, 24) for n in (16, 64, 256)],
-              "onet": [(n, 3, 48, 48) for n in (6, 16, 64)], "embedder": [(n, 3, 112, 112) for n in (1, 6, 32)]}  # fmt: skip
+    shapes = {
+        "pnet": [(1, 3, plan.height, plan.width)],
+        "rnet": [(n, 3, 24, 24) for n in (16, 64, 256)],
+        "onet": [(n, 3, 48, 48) for n in (6, 16, 64)],
+        "embedder": [(n, 3, 112, 112) for n in (1, 6, 32)],
+    }
     for model in (settings.detector.model, settings.embedder.model):
         for role, path in build.ensure(model, settings).items():
             data = cache.ensure(cache.wanted(path, role, settings), settings, print)
             for shape in shapes.get(role, []):
                 (plain, plain_run), (graph, graph_run) = [timed(data, role, shape, one) for one in (False, True)]
-                print("{} {} {}: on the device {:.3f} ms by launches, {:.3f} ms as a graph; with copies {:.3f}, "
-                      "{:.3f} ms".format(precision, role, shape, plain, graph, plain_run, graph_run))  # fmt: skip
+                print(
+                    "{} {} {}: on the device {:.3f} ms by launches, {:.3f} ms as a graph; with copies {:.3f}, "
+                    "{:.3f} ms".format(precision, role, shape, plain, graph, plain_run, graph_run)
+                )
 
 
 def timed(data: bytes, role: str, shape: Tuple[int, ...], graphs: bool) -> Tuple[float, float]:
@@ -128,10 +138,19 @@ def frame(photo: Path, precision: str, threads: int) -> None:
                     times[name].append(seconds * 1000)
                 times["whole"].append(times["search"][-1] + times["embed"][-1])
             middles[backend] = {name: statistics.median(values[20:]) for name, values in times.items()}
-            print("{} {}, {} faces: {}".format(backend, precision if backend == "tensorrt" else "fp32", faces.count,
-                  ", ".join("{} {:.2f} ms".format(name, value) for name, value in middles[backend].items())))
-    print("a live frame (search + embed): {:.1f} times as fast as on the CPU".format(
-        middles["onnx"]["whole"] / middles["tensorrt"]["whole"]))
+            print(
+                "{} {}, {} faces: {}".format(
+                    backend,
+                    precision if backend == "tensorrt" else "fp32",
+                    faces.count,
+                    ", ".join("{} {:.2f} ms".format(name, value) for name, value in middles[backend].items()),
+                )
+            )
+    print(
+        "a live frame (search + embed): {:.1f} times as fast as on the CPU".format(
+            middles["onnx"]["whole"] / middles["tensorrt"]["whole"]
+        )
+    )
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import numpy as np
 NAME, VERSION = "L2Norm", "1"  # of the plugin in TensorRT's registry; the name is the ONNX node's op_type
 EPSILON = 1e-12  # of the sum of squares, as TensorFlow's l2_normalize
 FOLDER = Path(__file__).parent
-LIBRARY = FOLDER / "libl2norm.so"
+LIBRARY = FOLDER / "build" / "libl2norm.so"
 SOURCE = FOLDER / "l2norm.cu"
 
 
@@ -59,8 +59,9 @@ def registered(trt: Any) -> bool:
 
 
 def build_command(architecture: str = "native") -> str:
-    return "nvcc -O3 -std=c++14 -arch={} -shared -Xcompiler -fPIC -o {} {} -lnvinfer".format(
-        architecture, LIBRARY, SOURCE)  # fmt: skip
+    """For a machine with TensorRT's development files, as a Jetson is; others: CMakeLists.txt."""
+    return "mkdir -p {} && nvcc -O3 -std=c++14 -arch={} -shared -Xcompiler -fPIC -o {} {} -lnvinfer".format(
+        LIBRARY.parent, architecture, LIBRARY, SOURCE)  # fmt: skip
 
 
 def revision() -> int:

@@ -3,6 +3,7 @@
 It insists on what CUDA insists on: everything happens in a current context, memory is used while it is
 allocated, copies fit. `live` and `made` count allocations, for tests that look for leaks.
 """
+
 import threading
 from typing import Any, Dict, List
 

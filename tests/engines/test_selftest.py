@@ -1,4 +1,5 @@
 """The self-test: sound backends pass, each way of being broken is named with its figure."""
+
 import dataclasses
 import shutil
 import sys
@@ -53,7 +54,9 @@ def test_the_golden_embeddings_are_those_of_the_models_that_ship() -> None:
     assert selftest._golden(settings().embedder.model) is not None
 
 
-@pytest.mark.parametrize("more", [(), ("detector.min_face=20",), ("detector.min_face=300",), ("detector.threshold=0.9",)])
+@pytest.mark.parametrize(
+    "more", [(), ("detector.min_face=20",), ("detector.min_face=300",), ("detector.threshold=0.9",)]
+)
 def test_the_cpu_passes(more) -> None:
     with Recognizer.from_settings(settings("backend=onnx", *more)) as recognizer:
         assert recognizer.backend == "onnx"
@@ -68,11 +71,14 @@ def test_auto_takes_tensorrt_where_it_passes(flavour: str, on, capsys) -> None:
     assert not pycuda.live
 
 
-@pytest.mark.parametrize("how, figure", [
-    ("zeros", "an embedding has length 0.0000, but must have 1 within 0.001"),
-    ("nan", "an embedding has length nan"),
-    ("alike", "a known face has a similarity of "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how, figure",
+    [
+        ("zeros", "an embedding has length 0.0000, but must have 1 within 0.001"),
+        ("nan", "an embedding has length nan"),
+        ("alike", "a known face has a similarity of "),
+    ],
+)
 def test_auto_falls_back_and_says_which_figure_was_wrong(how: str, figure: str, on, monkeypatch, capsys) -> None:
     on("8.2")
     monkeypatch.setenv(double.BROKEN, how)
@@ -109,12 +115,15 @@ def test_a_model_that_nothing_was_written_down_of_is_compared_with_the_cpu(on, m
         assert recognizer.backend == "tensorrt"
 
 
-@pytest.mark.parametrize("found, says", [
-    ([[1.01, 0], [0, 1]], "length 1.0100"),
-    ([[np.nan, 0], [0, 1]], "length nan"),
-    ([[0, 1], [1, 0]], "a known face has a similarity of 0.0000"),
-    ([[1, 0, 0], [0, 1, 0]], "an embedding has 3 numbers, but must have 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "found, says",
+    [
+        ([[1.01, 0], [0, 1]], "length 1.0100"),
+        ([[np.nan, 0], [0, 1]], "length nan"),
+        ([[0, 1], [1, 0]], "a known face has a similarity of 0.0000"),
+        ([[1, 0, 0], [0, 1, 0]], "an embedding has 3 numbers, but must have 2"),
+    ],
+)
 def test_each_figure(found, says: str) -> None:
     expected = np.eye(2, dtype=np.float32)
     assert says in str(selftest.embeddings_fault(np.array(found, np.float32), expected, 0.4))

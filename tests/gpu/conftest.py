@@ -1,4 +1,5 @@
 """A real TensorRT on a real GPU, and plans in a folder of their own."""
+
 import shutil
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """The kiosk's networks through a real TensorRT, beside ONNX Runtime."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,10 @@ def _read(path: Path) -> np.ndarray:
 
 def settings(backend: str, precision: str = "fp32"):
     """For photos of up to 2048 pixels, so that PNet runs on the GPU for each of them."""
-    return load(ROOT / "config.yaml", ["backend=" + backend, "tensorrt.precision=" + precision,
-                                       "capture.width=2048", "capture.height=1280"])  # fmt: skip
+    return load(
+        ROOT / "config.yaml",
+        ["backend=" + backend, "tensorrt.precision=" + precision, "capture.width=2048", "capture.height=1280"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,11 @@ def test_the_same_faces_on_the_group_photos(on_cpu, on_gpu, capfd) -> None:
         cosine = float((ours * embeddings).sum(axis=1).min()) if wanted.count else 1.0
         best = overlaps(wanted.boxes, found.boxes).max(axis=1) if found.count else np.zeros(wanted.count)
         exact, total, least = exact + int((best >= 0.98).sum()), total + wanted.count, float(best.min())
-        rows.append("{:<36} {:>3} {:>3} faces, least IoU {:.4f}, least cosine {:.6f}".format(
-            path.name, wanted.count, found.count, least, cosine))  # fmt: skip
+        rows.append(
+            "{:<36} {:>3} {:>3} faces, least IoU {:.4f}, least cosine {:.6f}".format(
+                path.name, wanted.count, found.count, least, cosine
+            )
+        )
         if wanted.count != found.count or least < 0.9 or cosine < COSINE[on_gpu.precision]:
             wrong.append(rows[-1])
     captured = capfd.readouterr()
@@ -163,10 +169,21 @@ except ModelError as error:
 settings = load({config!r}, ["tensorrt.precision=fp32", "capture.width=2048", "capture.height=1280"])
 with cache.open_plan(Path({onnx!r}), "embedder", settings, print) as network:
     print("REBUILT", network.name)
-""".format(root=str(ROOT), missing=str(tmp_path / "none.so"), plan=str(asked.path), config=str(ROOT / "config.yaml"),
-           onnx=str(embedder_onnx), plans=str(plans))  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          universal_newlines=True, cwd=str(ROOT))  # fmt: skip
+""".format(
+        root=str(ROOT),
+        missing=str(tmp_path / "none.so"),
+        plan=str(asked.path),
+        config=str(ROOT / "config.yaml"),
+        onnx=str(embedder_onnx),
+        plans=str(plans),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        cwd=str(ROOT),
+    )
     print(done.stdout)
     assert "REFUSED" in done.stdout and "LOADED" not in done.stdout
     assert "REBUILT" in done.stdout and asked.path.name not in done.stdout.split("REBUILT")[1]
@@ -182,8 +199,16 @@ cache.folder = lambda: Path({folder!r})
 with cache.open_plan(Path({onnx!r}), "embedder", load({config!r}, ["tensorrt.precision=fp32"]), print) as network:
     print("OPEN", network.name)
 """.format(root=str(ROOT), folder=str(tmp_path / "plans"), config=str(ROOT / "config.yaml"), onnx=str(embedder_onnx))
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             universal_newlines=True, cwd=str(ROOT)) for _ in range(2)]  # fmt: skip
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            cwd=str(ROOT),
+        )
+        for _ in range(2)
+    ]
     texts = [one.communicate(timeout=300)[0] for one in both]
     print("\n".join(texts))
     assert [one.returncode for one in both] == [0, 0]

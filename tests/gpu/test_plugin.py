@@ -1,4 +1,5 @@
 """The L2Norm kernel on the GPU, beside its reference in numpy."""
+
 import ctypes
 
 import numpy as np
@@ -22,8 +23,15 @@ def normalised(gpu, library, values: np.ndarray, epsilon: float = plugin.EPSILON
         if values.size:
             cuda.memcpy_htod(source, np.ascontiguousarray(values))
         launch = ctypes.CDLL(str(library)).kiosk_l2norm
-        launch.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_float, ctypes.c_int,
-                           ctypes.c_void_p]  # fmt: skip
+        launch.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_int,
+            ctypes.c_float,
+            ctypes.c_int,
+            ctypes.c_void_p,
+        ]
         status = launch(source, target, rows, width, epsilon, values.dtype == np.float16, stream.handle)
         stream.synchronize()
         assert status == 0

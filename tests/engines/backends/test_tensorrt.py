@@ -1,6 +1,7 @@
 """TensorRT behind the Network contract, on the doubles of four versions."""
+
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -128,7 +129,8 @@ def test_what_tensorrt_and_cuda_refuse_is_an_error(flavour: str, tmp_path: Path,
 
 
 def test_steady_shapes_are_recorded_once(flavour: str, tmp_path: Path, monkeypatch) -> None:
-    recorded, launched = [], []
+    recorded: List[Any] = []
+    launched: List[Any] = []
 
     class Graph:
         @classmethod
@@ -173,11 +175,14 @@ def test_on_the_device_from_and_to_its_memory(flavour: str, tmp_path: Path) -> N
         memory.free()
 
 
-@pytest.mark.parametrize("what, says", [
-    ("no gpu", "CUDA finds no GPU on this machine"),
-    ("old", "pycuda is too old; install 2020.1 or newer"),
-    ("broken", r"CUDA does not work on this machine \(no driver\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "what, says",
+    [
+        ("no gpu", "CUDA finds no GPU on this machine"),
+        ("old", "pycuda is too old; install 2020.1 or newer"),
+        ("broken", r"CUDA does not work on this machine \(no driver\)"),
+    ],
+)
 def test_a_machine_without_a_usable_gpu(what: str, says: str, tmp_path: Path, monkeypatch) -> None:
     double.install(tmp_path, monkeypatch, "10")
     cuda.gpu.cache_clear()
@@ -186,6 +191,7 @@ def test_a_machine_without_a_usable_gpu(what: str, says: str, tmp_path: Path, mo
     elif what == "old":
         monkeypatch.delattr(pycuda.Device, "retain_primary_context")
     else:
+
         def fail() -> None:
             raise pycuda.LogicError("no driver")
 
@@ -210,10 +216,17 @@ def test_the_doubles_have_what_their_versions_have() -> None:
         for name, kind in made.items():
             if not isinstance(kind, type) or name == "get_plugin_registry":
                 continue
-            members = [one for one in vars(kind) if not one.startswith("_") and one not in ("trt", "logger", "explicit",
-                       "inputs", "outputs", "onnx", "engine", "flags", "profiles")]  # fmt: skip
+            members = [
+                one
+                for one in vars(kind)
+                if not one.startswith("_")
+                and one not in ("trt", "logger", "explicit", "inputs", "outputs", "onnx", "engine", "flags", "profiles")
+            ]
             wrong += ["{} has no {}.{}".format(version, name, one) for one in members if name + "." + one not in real]
         if flavour != "8.2":  # whose real module is the one of 8.4, which has more
-            wrong += ["{} has {}".format(version, name) for name, there in double.NAMES.items()
-                      if flavour not in there and name in real and version in table["versions"]]  # fmt: skip
+            wrong += [
+                "{} has {}".format(version, name)
+                for name, there in double.NAMES.items()
+                if flavour not in there and name in real and version in table["versions"]
+            ]
     assert not wrong, "\n".join(wrong)

@@ -1,4 +1,5 @@
 """The double of one TensorRT, a small network, and a folder of its own for plans."""
+
 from pathlib import Path
 from typing import Any, Callable, List
 

@@ -1,4 +1,5 @@
 """Plans: built once, rebuilt by themselves, never trusted blindly, never half written."""
+
 import hashlib
 import os
 import signal
@@ -33,8 +34,9 @@ except KeyboardInterrupt:
 
 def _process(place) -> "subprocess.Popen[str]":
     code = CODE.format(root=str(ROOT), plans=str(place.plans), onnx=str(place.onnx))
-    return subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            universal_newlines=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+    )
 
 
 @pytest.mark.parametrize("flavour", sorted(double.VERSIONS))
@@ -96,7 +98,13 @@ def test_a_damaged_or_foreign_plan_is_built_anew(place, damage: str) -> None:
     }
     path.write_bytes(broken[damage])
     assert place.built()
-    says = "built for something else" if damage == "renamed" else "is damaged" if damage in ("flipped", "cut") else "is no plan"
+    says = (
+        "built for something else"
+        if damage == "renamed"
+        else "is damaged"
+        if damage in ("flipped", "cut")
+        else "is no plan"
+    )
     assert any(says in line and "built anew" in line for line in place.said), place.said
     assert path.read_bytes() == whole
 
@@ -120,7 +128,9 @@ def test_without_the_plugin_it_is_built_with_the_norm_left_out(make_place, tmp_p
     with place.open() as network:
         values = np.random.RandomState(0).standard_normal((2, 64)).astype(np.float32)
         np.testing.assert_allclose(network.run({"x": values})["y"], 2 * values, atol=1e-2)
-    assert any("normalised on the CPU, without the plugin" in line and "nvcc" in line for line in place.said), place.said
+    assert any("normalised on the CPU, without the plugin" in line and "nvcc" in line for line in place.said), (
+        place.said
+    )
 
 
 def test_two_processes_build_it_once(place, monkeypatch) -> None:
@@ -132,10 +142,13 @@ def test_two_processes_build_it_once(place, monkeypatch) -> None:
     assert place.left() == ["", ".cache", ".plan"]
 
 
-@pytest.mark.parametrize("how, says", [
-    ("killed", "net.onnx: the builder was ended by signal 9"),
-    ("refused", r"net.onnx: TensorRT cannot build it \(Could not find any implementation for node conv1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how, says",
+    [
+        ("killed", "net.onnx: the builder was ended by signal 9"),
+        ("refused", r"net.onnx: TensorRT cannot build it \(Could not find any implementation for node conv1"),
+    ],
+)
 def test_a_build_that_fails_leaves_nothing(place, how: str, says: str, monkeypatch) -> None:
     monkeypatch.setenv(double.BROKEN, how)
     with pytest.raises(ModelError, match=says):
@@ -151,6 +164,7 @@ def test_ctrl_c_ends_the_builder_and_leaves_nothing(place, monkeypatch) -> None:
     deadline = time.time() + 30
     while not list(place.plans.glob("building-*/request.json")) and time.time() < deadline:
         time.sleep(0.05)
+    time.sleep(0.5)  # until the builder is one
     builders = _children(process.pid)
     assert builders
     process.send_signal(signal.SIGINT)
@@ -178,7 +192,9 @@ def test_a_folder_that_cannot_be_written(place) -> None:
         place.open()
 
 
-@pytest.mark.parametrize("flavour, says", [("8.2", "has to be calibrated on photos"), ("11", "only from a file with Q/DQ")])
+@pytest.mark.parametrize(
+    "flavour, says", [("8.2", "has to be calibrated on photos"), ("11", "only from a file with Q/DQ")]
+)
 def test_int8_without_calibration(make_place, flavour: str, says: str) -> None:
     place = make_place(flavour)
     place.settings.tensorrt.precision = "int8"

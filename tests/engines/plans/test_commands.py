@@ -1,4 +1,5 @@
 """build_engines.py with TensorRT, in a double."""
+
 import shutil
 import signal
 import subprocess
@@ -68,10 +69,17 @@ def test_inspect(capsys) -> None:
 def test_ctrl_c(machine: Path, monkeypatch) -> None:
     monkeypatch.setenv(double.BROKEN, "slow")
     plans = machine / "plans"
-    code = "import sys; sys.path.insert(0, {!r}); import pathlib, build_engines; from engines.plans import cache; " \
-           "cache.folder = lambda: pathlib.Path({!r}); sys.exit(build_engines.main([]))".format(str(ROOT), str(plans))  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               universal_newlines=True, cwd=str(ROOT))  # fmt: skip
+    code = (
+        "import sys; sys.path.insert(0, {!r}); import pathlib, build_engines; from engines.plans import cache; "
+        "cache.folder = lambda: pathlib.Path({!r}); sys.exit(build_engines.main([]))".format(str(ROOT), str(plans))
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        cwd=str(ROOT),
+    )
     deadline = time.time() + 60
     while not list(plans.glob("building-*/request.json")) and time.time() < deadline:
         time.sleep(0.05)

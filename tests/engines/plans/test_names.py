@@ -1,4 +1,5 @@
 """Every name of TensorRT that the kiosk uses is there from 8.2 to 11, or is asked for first."""
+
 import ast
 import json
 from pathlib import Path
@@ -8,12 +9,24 @@ from tests import ROOT, shared
 
 # What the code calls an object, and its class in TensorRT.
 OBJECTS = {
-    "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
-    "profile": "IOptimizationProfile", "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
-    "inspector": "EngineInspector", "logger": "ILogger",
-}  # fmt: skip
-FILES = ["engines/backends/tensorrt.py", "engines/plans/builder.py", "engines/plans/report.py", "engines/plans/cache.py",
-         "engines/plugin/__init__.py"]  # fmt: skip
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "inspector": "EngineInspector",
+    "logger": "ILogger",
+}
+FILES = [
+    "engines/backends/tensorrt.py",
+    "engines/plans/builder.py",
+    "engines/plans/report.py",
+    "engines/plans/cache.py",
+    "engines/plugin/__init__.py",
+]
 # Names that some version lacks, and the text in the same file that asks for it, or for what stands for it.
 GUARDS: Dict[str, str] = {
     "BuilderFlag.FP16": 'hasattr(trt.BuilderFlag, "FP16")',
@@ -32,10 +45,27 @@ GUARDS: Dict[str, str] = {
     "IPluginRegistry.get_creator": 'hasattr(registry, "get_creator")',
     "IPluginRegistry.get_plugin_creator": 'hasattr(registry, "get_creator")',
 }
-BY_NAME = ("num_io_tensors", "get_tensor_name", "get_tensor_shape", "get_tensor_dtype", "get_tensor_mode",
-           "get_tensor_profile_shape", "set_input_shape", "set_tensor_address", "execute_async_v3")  # fmt: skip
-BY_INDEX = ("num_bindings", "get_binding_name", "get_binding_shape", "get_binding_dtype", "binding_is_input",
-            "get_profile_shape", "set_binding_shape", "execute_async_v2")  # fmt: skip
+BY_NAME = (
+    "num_io_tensors",
+    "get_tensor_name",
+    "get_tensor_shape",
+    "get_tensor_dtype",
+    "get_tensor_mode",
+    "get_tensor_profile_shape",
+    "set_input_shape",
+    "set_tensor_address",
+    "execute_async_v3",
+)
+BY_INDEX = (
+    "num_bindings",
+    "get_binding_name",
+    "get_binding_shape",
+    "get_binding_dtype",
+    "binding_is_input",
+    "get_profile_shape",
+    "set_binding_shape",
+    "execute_async_v2",
+)
 # Of 8.2, whose Python module is not to be had: 8.4's names but these (tensorrt.md, the C++ header of 8.2.1).
 NOT_IN_8_2 = {"IBuilderConfig.set_memory_pool_limit", "MemoryPoolType", "MemoryPoolType.WORKSPACE"}
 
@@ -81,8 +111,13 @@ def test_every_name_is_in_every_version_or_asked_for() -> None:
             elif GUARDS.get(name, "\0") not in text:
                 wrong.append(where + " is not in every version, and nothing asks for it")
     assert not wrong, "\n".join(wrong)
-    assert {"BuilderFlag.FP16", "ICudaEngine.get_binding_name", "IExecutionContext.execute_async_v3",
-            "IPluginRegistry.get_creator", "Builder.build_serialized_network"} <= seen  # fmt: skip
+    assert {
+        "BuilderFlag.FP16",
+        "ICudaEngine.get_binding_name",
+        "IExecutionContext.execute_async_v3",
+        "IPluginRegistry.get_creator",
+        "Builder.build_serialized_network",
+    } <= seen
 
 
 def _in_class(text: str, line: int, name: str) -> bool:

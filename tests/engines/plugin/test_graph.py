@@ -1,4 +1,5 @@
 """The norm at a graph's end: every usual spelling becomes the plugin's node, and that the native one."""
+
 from pathlib import Path
 from typing import Callable, Dict
 
@@ -23,7 +24,9 @@ def _sum(graph: Graph, squares: str) -> str:
 
 
 def squares_and_clip(graph: Graph, x: str) -> str:
-    least = graph.add("Clip", [_sum(graph, graph.add("Mul", [x, x], "squares")), _number(graph, "least", 1e-12)], "clip")
+    least = graph.add(
+        "Clip", [_sum(graph, graph.add("Mul", [x, x], "squares")), _number(graph, "least", 1e-12)], "clip"
+    )
     return graph.add("Sqrt", [least], "root")
 
 
