@@ -21,8 +21,12 @@ from engines.plans.limits import Limits
 from engines.plans.prepare import prepared
 from errors import KioskError, ModelError
 
-MATRIX_LIBRARIES = {"CUBLAS": "cublas", "CUBLAS_LT": "cublasLt", "CUDNN": "cudnn"}  # tactic source -> its library
-LIBRARY_VERSIONS = ("", ".8", ".9", ".10", ".11", ".12")
+# Tactic source -> its library, in the versions that TensorRT 8 was made for (10 asks for none of them by default).
+LIBRARIES = {
+    "CUBLAS": ("libcublas.so.10", "libcublas.so.11", "libcublas.so.12"),
+    "CUBLAS_LT": ("libcublasLt.so.10", "libcublasLt.so.11", "libcublasLt.so.12"),
+    "CUDNN": ("libcudnn.so.8", "libcudnn.so.7"),
+}
 
 
 def build(request: Dict[str, Any]) -> List[str]:
@@ -84,25 +88,23 @@ def _limit_memory(trt: Any, config: Any, workspace: int) -> None:
 def _choose_libraries(trt: Any, config: Any) -> List[str]:
     """Leave out the libraries that are not installed: with one of them missing, a build fails as a whole."""
     sources, without = config.get_tactic_sources(), []
-    for member, library in MATRIX_LIBRARIES.items():
+    for member, names in LIBRARIES.items():
         source = getattr(trt.TacticSource, member, None)  # gone in 11
-        if source is not None and sources & (1 << int(source)) and not _is_installed(library):
+        if source is not None and sources & (1 << int(source)) and not any(_loads(name) for name in names):
             sources &= ~(1 << int(source))
-            without.append(library)
+            without.append(names[0].split(".")[0])
     if not without:
         return []
     config.set_tactic_sources(sources)
     return ["built without {}, which cannot be loaded here".format(", ".join(without))]
 
 
-def _is_installed(library: str) -> bool:
-    for version in LIBRARY_VERSIONS:
-        try:
-            ctypes.CDLL("lib{}.so{}".format(library, version))
-            return True
-        except OSError:
-            continue
-    return False
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+        return True
+    except OSError:
+        return False
 
 
 def _choose_precision(trt: Any, builder: Any, config: Any, request: Dict[str, Any], quantised: bool) -> List[str]:
