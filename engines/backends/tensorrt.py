@@ -5,6 +5,7 @@ once a plan is there: tensors have an index (to 8.4) or a name (from 8.5 on), an
 runs them. Everything is allocated when the network is opened, for the largest shapes of its plan; a
 run copies in, enqueues, copies out, and waits once.
 """
+import functools
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -62,7 +63,7 @@ class TensorrtNetwork(Network):
         self._context = self.engine.create_execution_context()
         if self._context is None:
             raise ModelError("{}: TensorRT cannot run this plan ({}).".format(self.name, logger.reason()))
-        self._logger = logger  # must outlive the engine
+        self._logger = logger
         self._stream = self._cuda.Stream()
         kind = _Named if hasattr(self.engine, "num_io_tensors") else _Indexed
         self._api = kind(trt, self.engine, self._context)
@@ -280,8 +281,12 @@ def _fixed(tensor: Tensor) -> Tuple[Shape, Shape]:
     return shape, shape
 
 
+@functools.lru_cache(maxsize=None)
 def quiet_logger(trt: Any) -> Any:
-    """A trt.ILogger that keeps what TensorRT reports as wrong, for the sentence of an exception."""
+    """A trt.ILogger that keeps what TensorRT reports as wrong, for the sentence of an exception.
+
+    One for the whole process: TensorRT goes on using the first that it is given.
+    """
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
