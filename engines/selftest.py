@@ -44,7 +44,7 @@ def fault(recognizer: Any) -> Optional[str]:
     expected = _golden(recognizer.model)
     if expected is None and recognizer.backend != "onnx":
         expected = _reference(recognizer.model, pictures, landmarks)
-    wrong = embeddings_fault(found, expected, recognizer.threshold)
+    wrong = embeddings_fault(found, expected, recognizer.embedder.threshold)
     if wrong is None:
         _passed.add(tested)
     return wrong

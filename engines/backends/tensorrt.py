@@ -23,6 +23,10 @@ STEADY = 3  # runs of one shape in a row after which it is recorded as a CUDA gr
 Shape = Tuple[int, ...]
 
 
+class RefusedPlan(ModelError):
+    """TensorRT does not take this plan, whole as it is; one that is built anew may do."""
+
+
 class TensorrtNetwork(Network):
     """A plan (a serialised engine). Arrays returned are overwritten by the next `run`.
 
@@ -58,7 +62,7 @@ class TensorrtNetwork(Network):
         self._runtime = trt.Runtime(logger)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
-            raise ModelError("{}: TensorRT {} cannot load this plan ({}).".format(
+            raise RefusedPlan("{}: TensorRT {} cannot load this plan ({}).".format(
                 self.name, trt.__version__, logger.reason()))  # fmt: skip
         self._context = self.engine.create_execution_context()
         if self._context is None:

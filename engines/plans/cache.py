@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
 
 from engines import catalogue, plugin
 from engines.backends.cuda import gpu
-from engines.backends.tensorrt import TensorrtNetwork
+from engines.backends.tensorrt import RefusedPlan, TensorrtNetwork
 from engines.fetch import sha256_of
 from engines.plans.limits import limits
 from errors import ModelError
@@ -50,9 +50,10 @@ def open_plan(onnx: Path, role: str, settings: Settings, say: Say) -> TensorrtNe
     plan = ensure(found, settings, say)
     try:
         return TensorrtNetwork(plan, found.path.name)
-    except ModelError as error:
+    except RefusedPlan as error:
         say("{} It is built anew.".format(error))
-        found.path.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            found.path.unlink()
         return TensorrtNetwork(ensure(found, settings, say), found.path.name)
 
 
