@@ -85,9 +85,10 @@ def test_shapes_outside_the_plan(flavour: str, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=message):
             network.run(_feeds(1, 3, 4, 17))
         np.testing.assert_array_equal(network.run(_feeds(1, 3, 4, 16))["y"], 2 * _feeds(1, 3, 4, 16)["x"])
-    with TensorrtNetwork(_plan(_onnx(tmp_path / "one.onnx", batched=False), most=(1, 3, 16, 16)), "one") as network:
-        with pytest.raises(ModelError, match=r"input 'x' has shape \(2, 3, 4, 4\), but must be \(1, 3, any, any\)"):
-            network.run(_feeds(2, 3, 4, 4))
+    plan = _plan(_onnx(tmp_path / "one.onnx", batched=False), most=(1, 3, 16, 16))
+    message = r"input 'x' has shape \(2, 3, 4, 4\), but must be \(1, 3, any, any\)"
+    with TensorrtNetwork(plan, "one") as network, pytest.raises(ModelError, match=message):
+        network.run(_feeds(2, 3, 4, 4))
 
 
 def test_wrong_feeds_and_a_closed_network(flavour: str, tmp_path: Path) -> None:
