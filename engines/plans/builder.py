@@ -33,13 +33,14 @@ def build(request: Dict[str, Any]) -> List[str]:
     """Write the plan that `request` asks for to request["target"]; what the user should know. Raises ModelError.
 
     onnx, target, timing: paths; precision: fp32, fp16, int8 or best; limits: of engines.plans.limits;
-    workspace: bytes; calibration: path of an .npz with the network's inputs, or "".
+    workspace: bytes; calibration: path of an .npz with the network's inputs, or ""; missing: why it has to
+    do without the plugin, or "".
     """
     import tensorrt as trt
 
     notes: List[str] = []
     logger = quiet_logger(trt)
-    missing = plugin.load(trt, gpu().architecture)
+    missing = request["missing"] or plugin.load(trt, gpu().architecture)
     path = Path(request["onnx"])
     half = request["precision"] in ("fp16", "best")
     flags = hasattr(trt.BuilderFlag, "FP16")  # to 10; from 11 on the graph says it

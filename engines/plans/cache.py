@@ -42,6 +42,7 @@ class Wanted(NamedTuple):
     role: str
     path: Path
     key: Dict[str, Any]
+    missing: str  # why it is without the plugin; '' = it is with it
 
 
 def open_plan(onnx: Path, role: str, settings: Settings, say: Say) -> TensorrtNetwork:
@@ -61,7 +62,7 @@ def wanted(onnx: Path, role: str, settings: Settings) -> Wanted:
     """What plan `settings` ask for, of the network with this role in its model. Raises ModelError
     where there is no TensorRT or no GPU."""
     trt = module()
-    missing = plugin.load(trt, gpu().architecture)
+    missing = plugin.load(trt, gpu().architecture) or ""
     key = {
         "format": FORMAT,
         "onnx": sha256_of(onnx),
@@ -70,10 +71,10 @@ def wanted(onnx: Path, role: str, settings: Settings) -> Wanted:
         "precision": "fp32" if role in EXACT else settings.tensorrt.precision,
         "limits": [list(axis) for axis in limits(role, settings)],
         "workspace": settings.tensorrt.workspace,
-        "plugin": "" if missing else plugin.fingerprint(),
+        "plugin": "" if missing else plugin.fingerprint() or "registered",
     }
     name = "{}.{}.plan".format(onnx.stem, hashlib.sha256(_text(key)).hexdigest()[:12])
-    return Wanted(onnx, role, folder() / name, key)
+    return Wanted(onnx, role, folder() / name, key, missing)
 
 
 def module() -> Any:
@@ -145,6 +146,7 @@ def _build(asked: Wanted, settings: Settings, say: Say, progress: Optional[Progr
             "limits": asked.key["limits"],
             "workspace": (settings.tensorrt.workspace << 20) or min(MOST_WORKSPACE, gpu().memory // 4),
             "calibration": str(calibration or ""),
+            "missing": asked.missing,
         }
         answer = _run(request, Path(scratch), progress)
         if "error" in answer:

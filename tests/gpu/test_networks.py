@@ -240,7 +240,7 @@ def test_int8_by_calibration(embedder_onnx, plans, library, tmp_path) -> None:
     if not hasattr(trt, "IInt8EntropyCalibrator2"):
         pytest.skip("TensorRT {} does not calibrate".format(trt.__version__))
     wanted = settings("tensorrt", "int8")
-    runs = real.feeds(wanted, real.PHOTOS)["embedder"]
+    runs = real.feeds(wanted, shared("photos/group"))["embedder"]
     real.calibration(runs, tmp_path / "faces.npz")
     asked = cache.wanted(embedder_onnx, "embedder", wanted)
     plan = cache.ensure(asked, wanted, print, calibration=tmp_path / "faces.npz")
