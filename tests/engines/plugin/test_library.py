@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
@@ -85,6 +85,10 @@ def test_a_library_that_does_not_load(tmp_path: Path, monkeypatch) -> None:
     assert said is not None and "cannot be loaded (" in said
 
 
+def _version(text: str) -> Tuple[int, ...]:
+    return tuple(int(number) for number in text.strip().lstrip("v").split("."))
+
+
 def _nvcc() -> str:
     found = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(found).exists():
@@ -117,8 +121,7 @@ def _compile(folder: Path, target: Path) -> str:
 def test_it_compiles_against(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "libl2norm.so"
     assert _compile(folder, target) == ""
-    major = 8 if folder.name.lstrip("v").startswith("8") else int(folder.name.lstrip("v").split(".")[0])
-    mark = "kiosk L2Norm revision {} for TensorRT {}".format(plugin.revision(), major)
+    mark = "kiosk L2Norm revision {} for TensorRT {}".format(plugin.revision(), _version(folder.name)[0])
     assert mark.encode() in target.read_bytes()
 
 
@@ -168,8 +171,8 @@ def test_a_real_tensorrt_creates_it(site: str, tmp_path: Path) -> None:
     )
     if found.returncode:
         pytest.skip("needs TensorRT (TENSORRTS=FOLDER:...): " + (found.stderr.strip().splitlines() or [""])[-1])
-    major = found.stdout.strip().split(".")[0]
-    folder = [one for one in FOLDERS if one.name.lstrip("v").split(".")[0] == major][-1]
+    running = _version(found.stdout)
+    folder = max((one for one in FOLDERS if _version(one.name) <= running), key=lambda one: _version(one.name))
     _compile(folder, tmp_path / "libl2norm.so")
     code = REAL.format(find=FIND, root=str(ROOT), site=site, library=str(tmp_path / "libl2norm.so"))
     done = subprocess.run(
