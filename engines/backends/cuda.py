@@ -21,7 +21,8 @@ class Gpu:
         try:
             import pycuda.driver as driver
         except ImportError as error:
-            raise ModelError("pycuda cannot be imported ({}); it takes NVIDIA's driver, and pip install pycuda.".format(error)) from error
+            message = "pycuda cannot be imported ({}); it takes NVIDIA's driver, and pip install pycuda."
+            raise ModelError(message.format(error)) from error
         try:
             driver.init()
             if not driver.Device.count():
