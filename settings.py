@@ -17,12 +17,14 @@ Number = Union[float, str]  # a number, or the word auto
 AUTO = "auto"
 CHOICES: Dict[str, Tuple[Any, ...]] = {
     "backend": ("auto", "onnx", "tensorrt"),
+    "tensorrt.precision": ("fp32", "fp16", "int8", "best"),
     "capture.rotate": (0, 90, 180, 270),
     "show.output": ("window", "headless"),
 }
 PATHS = ("gallery.database", "gallery.photos", "show.font")
 RANGES: Dict[str, Tuple[float, float]] = {
     "threads": (0, 256),
+    "tensorrt.workspace": (0, 65536),
     "capture.width": (0, 10000),
     "capture.height": (0, 10000),
     "capture.fps": (0, 1000),
@@ -47,6 +49,12 @@ RANGES: Dict[str, Tuple[float, float]] = {
     "enroll.max_similarity": (0, 1),
     "enroll.timeout": (1, 3600),
 }
+
+
+@dataclasses.dataclass
+class Tensorrt:
+    precision: str = "best"
+    workspace: int = 0
 
 
 @dataclasses.dataclass
@@ -133,6 +141,7 @@ class Show:
 class Settings:
     backend: str = AUTO
     threads: int = 0
+    tensorrt: Tensorrt = dataclasses.field(default_factory=Tensorrt)
     capture: Capture = dataclasses.field(default_factory=Capture)
     detector: Detector = dataclasses.field(default_factory=Detector)
     mtcnn: Mtcnn = dataclasses.field(default_factory=Mtcnn)

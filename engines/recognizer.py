@@ -5,8 +5,8 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from engines import build, catalogue, quality
-from engines.backends.choose import open_network
+from engines import build, catalogue, quality, selftest
+from engines.backends.choose import first_sound, open_network
 from engines.detect import open_detector
 from engines.detect.detector import Detector, Faces
 from engines.embed import Embedder
@@ -29,6 +29,8 @@ class Recognizer:
         self.model = embedder.model
         self.dimension = embedder.dimension
         self.chip_size = embedder.size  # pixels of a side
+        self.backend = settings.backend
+        self.detector_name, self.min_face = settings.detector.model, settings.detector.min_face
         wanted = settings.recognition.threshold
         self.threshold = embedder.threshold if wanted == AUTO else float(wanted)  # cosine similarity
 
@@ -36,11 +38,19 @@ class Recognizer:
     def from_settings(cls, settings: Settings) -> "Recognizer":
         """The detector and the embedder that config.yaml names; models are made ready if need be.
 
-        Raises UsageError for a name that the catalogue lacks, ModelError where a model cannot be had.
+        The backend that runs them passed the self-test. Raises UsageError for a name that the catalogue
+        lacks, ModelError where a model cannot be had or no backend is sound.
         """
+        return first_sound(settings, cls.untested, selftest.fault)
+
+    @classmethod
+    def untested(cls, settings: Settings) -> "Recognizer":
+        """The same without the self-test; the backend auto is the CPU here."""
+        if settings.backend == AUTO:
+            settings = dataclasses.replace(settings, backend="onnx")
         entry = catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
         files = build.ensure(entry["name"], settings)
-        embedder = Embedder(open_network(files["embedder"], settings), entry)
+        embedder = Embedder(open_network(files["embedder"], settings, role="embedder"), entry)
         wanted = settings.detector.threshold
         usual = catalogue.entry(settings.detector.model, "detector", "detector.model")["threshold"]
         strong = float(usual if wanted == AUTO else wanted)

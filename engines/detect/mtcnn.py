@@ -61,7 +61,7 @@ class Mtcnn(Detector):
         from engines.build import ensure
 
         files = ensure("mtcnn", settings)
-        networks = [open_network(files[role], settings, rewrite=True) for role in ("pnet", "rnet", "onet")]
+        networks = [open_network(files[role], settings, rewrite=True, role=role) for role in ("pnet", "rnet", "onet")]
         own, detector = settings.mtcnn, settings.detector
         last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
         return cls(
