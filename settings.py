@@ -17,6 +17,7 @@ Number = Union[float, str]  # a number, or the word auto
 AUTO = "auto"
 CHOICES: Dict[str, Tuple[Any, ...]] = {
     "backend": ("auto", "onnx", "tensorrt"),
+    "capture.library": (AUTO, "opencv", "jetson"),
     "capture.rotate": (0, 90, 180, 270),
     "show.output": ("window", "headless"),
 }
@@ -52,6 +53,7 @@ RANGES: Dict[str, Tuple[float, float]] = {
 @dataclasses.dataclass
 class Capture:
     input: str = "/dev/video0"
+    library: str = AUTO
     width: int = 1280
     height: int = 720
     fps: int = 30
