@@ -29,6 +29,20 @@ def wait_for(condition):
         time.sleep(0.002)
 
 
+def problems(source, condition):
+    """Read on, as the kiosk does, until the condition holds; what `problem` said meanwhile."""
+    told = []
+
+    def look():
+        source.read()
+        if source.problem and source.problem not in told:
+            told.append(source.problem)
+        return condition()
+
+    wait_for(look)
+    return told
+
+
 @pytest.fixture(params=["old", "new"])
 def utils(request, monkeypatch):
     return JetsonUtils(request.param, pictures(3)).install(monkeypatch)
@@ -89,9 +103,8 @@ def test_a_camera_that_stalls_is_released_reopened_and_names_the_daemon(utils):
     settings.capture.stall = 0.3
     with open_source("csi://0", settings) as source:
         wait_for(lambda: source.read() is not None)
-        told = set()
-        wait_for(lambda: source.read() or told.add(source.problem) or utils.log.count("open csi://0") == 2)
-        lost = [line for line in told if line and "reopening (attempt 1)" in line]
+        told = problems(source, lambda: utils.log.count("open csi://0") == 2)
+        lost = [line for line in told if "reopening (attempt 1)" in line]
         assert lost and lost[0].startswith("camera csi://0: ")
         assert lost[0].endswith("sudo systemctl restart nvargus-daemon")
         assert utils.log[:3] == ["open csi://0", "close csi://0", "open csi://0"]
@@ -108,7 +121,7 @@ def test_the_camera_is_released_when_the_kiosk_ends_by_an_error(utils):
 def test_a_camera_that_cannot_be_opened_says_so_and_comes_back(utils):
     utils.broken = True
     with open_source("csi://0", Settings()) as source:
-        wait_for(lambda: source.read() or source.problem)
+        problems(source, lambda: source.problem)
         assert "it cannot be opened (jetson.utils -- failed to create device)" in source.problem
         utils.broken = False
         wait_for(lambda: source.read() is not None)

@@ -7,6 +7,7 @@ done when it is synchronised, not before; cudaToNumpy wants mapped memory; a cam
 cannot be opened a second time; encoders and displays take no BGR.
 """
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 
 RING = 4
+PACE_S = 0.005  # between two pictures of a camera
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4}
 CONVERSIONS = {
     ("nv12", "rgb8"): lambda nv12: cv2.cvtColor(nv12, cv2.COLOR_YUV2RGB_NV12),
@@ -132,6 +134,8 @@ class VideoSource:
         if self._next == len(self._utils.pictures):
             self._nothing(timeout)
             return None
+        if not self._ends:
+            time.sleep(PACE_S)
         bgr = self._utils.pictures[self._next]
         height, width = bgr.shape[:2]
         if len(self._ring) < RING:
