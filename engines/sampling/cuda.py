@@ -84,7 +84,7 @@ class CudaSampler:
         height = len(image) * 2 // 3 if format == "nv12" else len(image)
         address = visible_address(image)
         if address is None:
-            address = self._sent("frame", image).address
+            address = self.put("frame", image).address
         return DeviceFrame(address, height, image.shape[1], image[0].nbytes, format)
 
     def pyramid(self, frame: DeviceFrame, layout: Layout) -> DeviceArray:
@@ -106,7 +106,7 @@ class CudaSampler:
             return out
         edges = np.floor(np.asarray(boxes, np.float64) + [0.5, 0.5, 1.5, 1.5]).astype(np.int32)
         windows = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
-        sent = self._sent("windows{}".format(size), windows)
+        sent = self.put("windows{}".format(size), windows)
         lanes = _lanes(float(np.maximum(windows[:, 3], 0).mean()) / size)
         self._device.launch(
             "crops", len(boxes) * size * size * lanes, *_arguments(frame), np.uintp(sent.address),
@@ -125,7 +125,7 @@ class CudaSampler:
         planes = self._buffer("planes", (count, 3, size, size), self._dtype)
         if not count:
             return chips, planes
-        sent = self._sent("inverses", inverses(matrices))
+        sent = self.put("inverses", inverses(matrices))
         self._device.launch(
             "chips", count * size * size, *_arguments(frame), np.uintp(sent.address), np.int32(count), np.int32(size),
             np.uintp(chips.address), np.uintp(planes.address), self._half,
@@ -133,43 +133,49 @@ class CudaSampler:
         )  # fmt: skip
         return chips, planes
 
-    def candidates(
-        self, layout: Layout, scores: int, offsets: int, threshold: float
-    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The cells of PNet's map that pass, in their order: cells (N,) int64, scores (N,), offsets (N, 4).
+    def pick(self, layout: Layout, scores: int, offsets: int, threshold: float) -> DeviceArray:
+        """Queue the search for the cells of PNet's map that pass; `candidates` brings them.
 
         `scores` (h, w) and `offsets` (4, h, w), float32, are addresses on the device, of a map of
-        the shape of layout.cells. A cell's row and column are its number divided by w.
+        the shape of layout.cells.
         """
         if layout is not self._layout:
             self._prepare(layout)
         cells = layout.cells.size
         found = self._buffer("candidates", (1 + cells,), CANDIDATE)
-        self._sent("head", np.zeros(1, CANDIDATE), found)
+        self.put("head", np.zeros(1, CANDIDATE), found)
         self._device.launch(
             "candidates", cells, np.uintp(scores), np.uintp(offsets), np.uintp(self._buffers["cells"].address),
             np.int32(cells), np.float32(threshold), np.uintp(found.address), np.int32(cells),
         )  # fmt: skip
-        list_ = self._host("found", (1 + min(HEAD, cells),), CANDIDATE)
-        self._device.download(list_, found.address)
-        count = int(list_["cell"][0])
-        if count >= len(list_):  # a crowd: what did not come along with the first ones
-            list_ = self._host("more", (1 + count,), CANDIDATE)
-            self._device.download(list_, found.address)
-        list_ = list_[1 : 1 + count]
-        list_ = list_[np.argsort(list_["cell"])]  # the GPU's order is another one each time
-        return list_["cell"].astype(np.int64), list_["score"].copy(), list_["offsets"].copy()
+        return found
+
+    def candidates(
+        self, layout: Layout, scores: int, offsets: int, threshold: float
+    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `pick` finds, in the map's order: cells (N,) int64, scores (N,), offsets (N, 4). A
+        cell's row and column are its number divided by the map's width."""
+        found = self.pick(layout, scores, offsets, threshold)
+        head = self._host("found", (min(1 + HEAD, found.shape[0]),), CANDIDATE)
+        self._device.download(head, found.address)
+        count = int(head["cell"][0])
+        if count >= len(head):  # a crowd: what did not come along with the first ones
+            head = self._host("more", (1 + count,), CANDIDATE)
+            self._device.download(head, found.address)
+        passed = head[1 : 1 + count]
+        passed = passed[np.argsort(passed["cell"])]  # the GPU's order is another one each time
+        return passed["cell"].astype(np.int64), passed["score"].copy(), passed["offsets"].copy()
 
     def _prepare(self, layout: Layout) -> None:
         """Send what belongs to a layout, and paint the blob black: kernels fill the levels alone."""
         table, self._threads = levels_table(layout)
-        self._sent("levels", table)
-        self._sent("cells", layout.cells)
-        self._sent("blob", np.full((1, 3, layout.height, layout.width), -MEAN * SCALE, self._dtype))
+        self.put("levels", table)
+        self.put("cells", layout.cells)
+        self.put("blob", np.full((1, 3, layout.height, layout.width), -MEAN * SCALE, self._dtype))
         self._layout = layout
 
-    def _sent(self, name: str, array: np.ndarray, target: Optional[DeviceArray] = None) -> DeviceArray:
-        """Queue a copy of `array` to the device, into the buffer `name`."""
+    def put(self, name: str, array: np.ndarray, target: Optional[DeviceArray] = None) -> DeviceArray:
+        """Queue a copy of `array` to the device, into `target` or else a buffer that is called `name`."""
         staged = self._host(name, array.shape, array.dtype)
         np.copyto(staged, array)
         target = target or self._buffer(name, array.shape, array.dtype)

@@ -20,7 +20,9 @@ JETPACK_NVCC = "/usr/local/cuda/bin/nvcc"  # JetPack does not put it on the PATH
 
 
 class Device(abc.ABC):
-    """Used by one thread, that which made it. A context manager."""
+    """Used by one thread, that which made it. A context manager; `allocated` counts its allocations."""
+
+    allocated = 0
 
     @abc.abstractmethod
     def allocate(self, size: int) -> int:
@@ -76,7 +78,7 @@ class PycudaDevice(Device):
                 raise KioskError("The kernels cannot be compiled: there is no nvcc (Jetson: apt install cuda-nvcc).")
             module = SourceModule(KERNELS.read_text(), nvcc=nvcc, options=["-std=c++14", "-O3"], no_extern_c=True)
             self._functions: Dict[str, Any] = {name: module.get_function(name) for name in NAMES}
-            self._stream = self._cuda.Stream()
+            self.stream = self._cuda.Stream()
         except BaseException:
             self._context.pop()
             self._context.detach()
@@ -84,6 +86,7 @@ class PycudaDevice(Device):
         self._memory: List[Any] = []
 
     def allocate(self, size: int) -> int:
+        self.allocated += 1
         self._memory.append(self._cuda.mem_alloc(size))
         return int(self._memory[-1])
 
@@ -91,23 +94,23 @@ class PycudaDevice(Device):
         return self._cuda.pagelocked_empty(shape, dtype)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        self._cuda.memcpy_htod_async(address, array, self._stream)
+        self._cuda.memcpy_htod_async(address, array, self.stream)
 
     def download(self, array: np.ndarray, address: int) -> None:
-        self._cuda.memcpy_dtoh_async(array, address, self._stream)
-        self._stream.synchronize()
+        self._cuda.memcpy_dtoh_async(array, address, self.stream)
+        self.stream.synchronize()
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         blocks = (threads + BLOCK - 1) // BLOCK
-        self._functions[kernel](*arguments, block=(BLOCK, 1, 1), grid=(blocks, 1), stream=self._stream)
+        self._functions[kernel](*arguments, block=(BLOCK, 1, 1), grid=(blocks, 1), stream=self.stream)
 
     def close(self) -> None:
         if self._context is None:
             return
-        self._stream.synchronize()
+        self.stream.synchronize()
         for memory in self._memory:
             memory.free()
-        self._memory, self._functions, self._stream = [], {}, None
+        self._memory, self._functions, self.stream = [], {}, None
         self._context.pop()
         self._context.detach()
         self._context = None

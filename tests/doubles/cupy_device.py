@@ -13,7 +13,7 @@ class CupyDevice(Device):
         self._functions = {name: module.get_function(name) for name in NAMES}
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self._memory: List[Any] = []
-        self.allocated = self.launches = self.downloads = 0
+        self.launches = self.downloads = 0
 
     def allocate(self, size: int) -> int:
         self.allocated += 1

@@ -146,7 +146,7 @@ def test_candidates_are_those_of_the_map_in_its_order(sampler, device):
     for share in (0.9, 0.01, 0.0):  # more than come in the first copy, few, none
         scores = random.rand(*plan.cells.shape).astype(np.float32)
         offsets = random.rand(4, *plan.cells.shape).astype(np.float32)
-        sent = [sampler._sent(name, array).address for name, array in (("scores", scores), ("offsets", offsets))]
+        sent = [sampler.put(name, array).address for name, array in (("scores", scores), ("offsets", offsets))]
         cells, found, moved = sampler.candidates(plan, sent[0], sent[1], 1 - share)
         passed = np.flatnonzero((scores >= np.float32(1 - share)).ravel() & (plan.cells.ravel() >= 0))
         assert np.array_equal(cells, passed) and (len(passed) > HEAD or share < 0.5)
@@ -189,8 +189,8 @@ def test_a_thousand_turns_allocate_nothing_and_bring_three_copies_each(library):
     """As many copies as the networks add one for; more faces than before grow a buffer once."""
     device = HostDevice(library)
     sampler, image, plan = CudaSampler(device), noise(60, 80), layout(60, 80, 40, 0.709)
-    scores = sampler._sent("scores", np.ones(plan.cells.shape, np.float32)).address
-    offsets = sampler._sent("offsets", np.ones((4,) + plan.cells.shape, np.float32)).address
+    scores = sampler.put("scores", np.ones(plan.cells.shape, np.float32)).address
+    offsets = sampler.put("offsets", np.ones((4,) + plan.cells.shape, np.float32)).address
 
     def turn(number):
         frame = sampler.frame(image)
@@ -215,7 +215,7 @@ def test_memory_that_the_device_sees_is_not_copied(sampler, monkeypatch):
     assert visible_address(mapped[10:]) == pixels.ctypes.data + 10 * 160 * 3
     assert visible_address(mapped[:, 10:]) is None, "rows with gaps are copied"
     assert visible_address(mapped.copy()) is None and visible_address(pixels) is None
-    monkeypatch.setattr(sampler, "_sent", None)
+    monkeypatch.setattr(sampler, "put", None)
     assert sampler.frame(mapped).address == pixels.ctypes.data
 
 
