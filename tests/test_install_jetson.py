@@ -70,9 +70,9 @@ def test_a_board_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("board, says", [
-    (dict(gigabytes=2), "add --swap 4"),
-    (dict(release=NANO.replace("7.1", "6.1")), "flash JetPack 4.6.1 or newer"),
-    (dict(version="3.9"), "is 3.9; JetPack 4 has 3.6"),
+    ({"gigabytes": 2}, "add --swap 4"),
+    ({"release": NANO.replace("7.1", "6.1")}, "flash JetPack 4.6.1 or newer"),
+    ({"version": "3.9"}, "is 3.9; JetPack 4 has 3.6"),
 ])  # fmt: skip
 def test_what_must_be_mended_first_changes_nothing(tmp_path, board, says):
     code, said = Board(tmp_path, **board).install()

@@ -59,8 +59,8 @@ def test_a_whole_run_tells_that_it_is_ready_and_that_it_stops(tmp_path):
         systemd.setblocking(False)
         (tmp_path / "photos").mkdir()
         command = [sys.executable, str(ROOT / "run_kiosk.py"), "demo", "headless", "--seconds", "0.5"]
-        for setting in ("gallery.database={}".format(tmp_path / "gallery.db"), "gallery.photos={}".format(tmp_path / "photos")):
-            command += ["--set", setting]
+        command += ["--set", "gallery.database={}".format(tmp_path / "gallery.db")]
+        command += ["--set", "gallery.photos={}".format(tmp_path / "photos")]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True,
                        env=dict(os.environ, NOTIFY_SOCKET=address))  # fmt: skip
         told = heard(systemd)
