@@ -75,7 +75,7 @@ class PycudaDevice(Device):
         try:
             nvcc = shutil.which("nvcc") or JETPACK_NVCC
             if not os.path.exists(nvcc):
-                raise KioskError("The kernels cannot be compiled: no nvcc is found (Jetson: apt install nvidia-jetpack).")
+                raise KioskError("There is no nvcc to compile the kernels (Jetson: apt install nvidia-jetpack).")
             module = SourceModule(KERNELS.read_text(), nvcc=nvcc, options=["-std=c++14", "-O3"], no_extern_c=True)
             self._functions: Dict[str, Any] = {name: module.get_function(name) for name in NAMES}
             self.stream = self._cuda.Stream()
