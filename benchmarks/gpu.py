@@ -62,10 +62,10 @@ def work(photo: Path) -> Work:
     files = ensure("mtcnn", settings)
     networks = [open_network(files[role], settings) for role in ("pnet", "rnet", "onet")]
     spy = mock.patch.object
-    with spy(cpu, "crops", wraps=cpu.crops) as crops, spy(mtcnn, "decode", wraps=mtcnn.decode) as decode:
+    with spy(cpu, "crops", wraps=cpu.crops) as crops, spy(cpu, "candidates", wraps=cpu.candidates) as candidates:
         faces = mtcnn.Mtcnn(networks[0], networks[1], networks[2]).detect(image)
     boxes = {call[0][2]: call[0][1] for call in crops.call_args_list}  # by the size of the crop
-    plan, scores, offsets = decode.call_args[0][:3]
+    plan, scores, offsets = candidates.call_args[0][:3]
     matrices = similarity_transforms(faces.landmarks, ARCFACE_112)
     scores, offsets = np.ascontiguousarray(scores), np.ascontiguousarray(offsets)
     return Work(image, plan, scores, offsets, boxes[24], boxes[48], matrices)
@@ -104,7 +104,7 @@ class CupyEvents(Events):
     def __init__(self, device: Any) -> None:
         import cupy
 
-        self._cupy, self._stream = cupy, device.stream
+        self._cupy, self._stream = cupy, device.queue
         self.name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode() + ", CuPy " + cupy.__version__
         self._large = [cupy.zeros(SIZE, cupy.uint8) for _ in range(2)]
 
@@ -134,7 +134,7 @@ class PycudaEvents(Events):
         import pycuda
         import pycuda.driver
 
-        self._cuda, self._stream = pycuda.driver, device.stream
+        self._cuda, self._stream = pycuda.driver, device.queue
         self.name = pycuda.driver.Device(0).name() + ", pycuda " + pycuda.VERSION_TEXT
         self._large = [device.allocate(SIZE) for _ in range(2)]
 
@@ -184,7 +184,7 @@ def cpu_steps(job: Work, exact: bool) -> Dict[str, Callable[[], Any]]:
     blob = np.empty((1, 3, job.plan.height, job.plan.width), np.float32)
     return {
         "pyramid": lambda: cpu.pyramid(cpu.Halves(job.image, exact), job.plan, blob),
-        "decoding": lambda: mtcnn.decode(job.plan, job.scores, job.offsets, np.float32(0.6)),
+        "decoding": lambda: cpu.candidates(job.plan, job.scores, job.offsets, np.float32(0.6)),
         "crops of RNet": lambda: cpu.crops(cpu.Halves(job.image, exact), job.rnet, 24),
         "crops of ONet": lambda: cpu.crops(cpu.Halves(job.image, exact), job.onet, 48),
         "chips": lambda: cpu.normalise(cpu.chips(job.image, job.matrices, CHIP), MEAN, STD),
@@ -209,17 +209,18 @@ def parity(job: Work, sampler: CudaSampler, frame: Any, maps: Tuple[int, int]) -
     blob = np.empty((1, 3, job.plan.height, job.plan.width), np.float32)
     whole = cpu.Halves(job.image, exact=True)
     cpu.pyramid(whole, job.plan, blob)
-    pairs = {"pyramid": (sampler.pyramid(frame, job.plan).host(), blob)}
+    pairs = {"pyramid": (sampler.fetch(sampler.pyramid(frame, job.plan))[0], blob)}
     for size, boxes in ((24, job.rnet), (48, job.onet)):
-        pairs["crops of {}".format(size)] = (sampler.crops(frame, boxes, size).host(), cpu.crops(whole, boxes, size))
-    chips = sampler.chips(frame, job.matrices, CHIP, 0, 128)[1].host()
+        crops = sampler.fetch(sampler.crops(frame, boxes, size))[0]
+        pairs["crops of {}".format(size)] = (crops, cpu.crops(whole, boxes, size))
+    chips = sampler.fetch(sampler.chips(frame, job.matrices, CHIP, 0, 128)[1])[0]
     pairs["chips"] = (chips, cpu.normalise(cpu.chips(job.image, job.matrices, CHIP), 0, 128))
     differences: Dict[str, float] = {}
     for name, (one, other) in pairs.items():
         apart = np.abs(one - other) * 128
         differences.update({name + ", largest": float(apart.max()), name + ", mean": float(apart.mean())})
     cells = sampler.candidates(job.plan, maps[0], maps[1], 0.6)[0]
-    passed = np.flatnonzero((job.scores.ravel() >= np.float32(0.6)) & (job.plan.cells.ravel() >= 0))
+    passed = cpu.candidates(job.plan, job.scores, job.offsets, np.float32(0.6))[0]
     differences["candidates that differ"] = float(len(np.setxor1d(cells, passed)))
     return differences
 
@@ -248,7 +249,7 @@ def measure(job: Work, rounds: int) -> Dict[str, Any]:
             sampler.candidates(job.plan, scores, offsets, 0.6)
             sampler.crops(here, job.rnet, 24)
             sampler.crops(here, job.onet, 48)
-            sampler.chips(here, job.matrices, CHIP, MEAN, STD)[0].host()
+            sampler.fetch(sampler.chips(here, job.matrices, CHIP, MEAN, STD)[0])
 
         found["whole frame, by the clock, from host memory"] = by_clock(lambda: whole(job.image), 5 * rounds)
         before = device.allocated

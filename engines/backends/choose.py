@@ -22,11 +22,11 @@ def open_network(path: Path, settings: Settings, rewrite: bool = False) -> Netwo
     if settings.backend == "tensorrt":
         raise UsageError("backend is tensorrt, which this version does not have yet; set it to auto or onnx.")
     if settings.backend == "auto" and importlib.util.find_spec("tensorrt") is not None:
-        _say("TensorRT is installed, but this version does not use it yet: the networks run on the CPU (ONNX Runtime).")
+        say("TensorRT is installed, but this version does not use it yet: the networks run on the CPU (ONNX Runtime).")
     return OnnxNetwork(quick(path) if rewrite else path, settings.threads)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     if line not in _said:
         _said.add(line)
         print(line, file=sys.stderr)

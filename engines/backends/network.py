@@ -1,8 +1,11 @@
 """A network on some backend: named arrays in, named arrays out, and nothing else."""
 import abc
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from engines.sampling.device import DeviceArray
 
 
 class Tensor(NamedTuple):
@@ -22,6 +25,14 @@ class Network(abc.ABC):
     @abc.abstractmethod
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Run once. Raises ModelError when a name, dtype or shape does not fit `inputs`."""
+
+    def run_on_device(self, feeds: "Dict[str, DeviceArray]", stream: int) -> "Optional[Dict[str, DeviceArray]]":
+        """`run` from and to the device's memory: queued on its `stream`, behind what is queued there.
+
+        None where it does not run there, or not in these shapes: then `run` will do. The arrays
+        returned are overwritten by the next run.
+        """
+        return None
 
     def close(self) -> None:
         """Free what the backend holds."""

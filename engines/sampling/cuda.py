@@ -8,43 +8,20 @@ the candidates, what RNet and ONet say, and the embeddings (with the chips, wher
 Buffers grow to the largest size that was asked for and are then used again; what a method returns is
 overwritten by its next call.
 """
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from engines.sampling.cpu import MEAN, SCALE
-from engines.sampling.device import BLOCK, Device
+from engines.sampling.device import BLOCK, Device, DeviceArray
 from engines.sampling.layout import STRIDE, Layout
 from errors import UsageError
 
 FORMATS = {"bgr8": 0, "rgb8": 1, "bgra8": 2, "rgba8": 3, "nv12": 4}  # of kernels.cu
 BYTES = {"bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}  # of a pixel
 WARP = 32
-HEAD = 1024  # candidates that come in the first copy: a group photo of 1280x720 has some 700
+HEAD = 2048  # candidates that come in the first copy: group photos of 1280x720 have 700 to 1,300
 CANDIDATE = np.dtype([("cell", np.int32), ("score", np.float32), ("offsets", np.float32, 4)])
-
-
-class DeviceArray:
-    """An array in the device's memory. `device` brings it to the host."""
-
-    def __init__(self, device: Device, address: int, shape: Tuple[int, ...], dtype: Any) -> None:
-        self.device, self.address, self.shape, self.dtype = device, address, shape, np.dtype(dtype)
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def __cuda_array_interface__(self) -> Dict[str, Any]:
-        """For CuPy, PyTorch and the like."""
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "version": 2}
-
-    def host(self) -> np.ndarray:
-        """A copy on the host, once all work is done."""
-        array = self.device.pinned(self.shape, self.dtype)
-        if array.size:
-            self.device.download(array, self.address)
-        return array
 
 
 class DeviceFrame(NamedTuple):
@@ -153,18 +130,24 @@ class CudaSampler:
     def candidates(
         self, layout: Layout, scores: int, offsets: int, threshold: float
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What `pick` finds, in the map's order: cells (N,) int64, scores (N,), offsets (N, 4). A
-        cell's row and column are its number divided by the map's width."""
+        """What `pick` finds, as cpu.candidates has it."""
         found = self.pick(layout, scores, offsets, threshold)
-        head = self._host("found", (min(1 + HEAD, found.shape[0]),), CANDIDATE)
-        self._device.download(head, found.address)
+        head = self.fetch(found._replace(shape=(min(1 + HEAD, found.shape[0]),)))[0]
         count = int(head["cell"][0])
         if count >= len(head):  # a crowd: what did not come along with the first ones
-            head = self._host("more", (1 + count,), CANDIDATE)
-            self._device.download(head, found.address)
+            head = self.fetch(found._replace(shape=(1 + count,)))[0]
         passed = head[1 : 1 + count]
         passed = passed[np.argsort(passed["cell"])]  # the GPU's order is another one each time
-        return passed["cell"].astype(np.int64), passed["score"].copy(), passed["offsets"].copy()
+        return passed["cell"].astype(np.int64), passed["score"], passed["offsets"]
+
+    def fetch(self, *arrays: DeviceArray) -> List[np.ndarray]:
+        """Copies of `arrays` on the host, once all that is queued is done: one wait for all of them."""
+        staged = [self._host("fetch {}".format(at), one.shape, one.dtype) for at, one in enumerate(arrays)]
+        for host, array in zip(staged, arrays):
+            if array.nbytes:
+                self._device.download(host, array.address)
+        self._device.wait()
+        return [host.copy() for host in staged]
 
     def _prepare(self, layout: Layout) -> None:
         """Send what belongs to a layout, and paint the blob black: kernels fill the levels alone."""
@@ -186,8 +169,8 @@ class CudaSampler:
         size = max(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, 1)
         held = self._buffers.get(name)
         if held is None or held.nbytes < size:
-            held = self._buffers[name] = DeviceArray(self._device, self._device.allocate(size), (size,), np.uint8)
-        return DeviceArray(self._device, held.address, shape, dtype)
+            held = self._buffers[name] = DeviceArray(self._device.allocate(size), (size,), np.dtype(np.uint8))
+        return DeviceArray(held.address, shape, np.dtype(dtype))
 
     def _host(self, name: str, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
         """A page-locked array; the same memory again and again."""

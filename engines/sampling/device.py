@@ -1,13 +1,14 @@
 """The little that the sampling kernels need of a GPU: memory, copies in both directions, launches.
 
 Addresses are plain integers, so pycuda, TensorRT and jetson-utils understand each other: all of them
-use the device's primary context. Everything is queued on one stream; only `download` waits.
+use the device's primary context. Everything is queued on one stream, and only `wait` waits.
 """
 import abc
+import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -19,9 +20,28 @@ BLOCK = 128  # threads a block; a warp (32) never straddles two blocks
 JETPACK_NVCC = "/usr/local/cuda/bin/nvcc"  # JetPack does not put it on the PATH
 
 
-class Device(abc.ABC):
-    """Used by one thread, that which made it. A context manager; `allocated` counts its allocations."""
+class DeviceArray(NamedTuple):
+    """A contiguous array in the device's memory."""
 
+    address: int
+    shape: Tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> Dict[str, Any]:
+        """For CuPy, PyTorch and the like."""
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "version": 2}
+
+
+class Device(abc.ABC):
+    """Used by one thread at a time. A context manager; `stream` is its stream's handle, `allocated`
+    counts its allocations."""
+
+    stream = 0
     allocated = 0
 
     @abc.abstractmethod
@@ -34,11 +54,15 @@ class Device(abc.ABC):
 
     @abc.abstractmethod
     def upload(self, address: int, array: np.ndarray) -> None:
-        """Queue a copy of `array` (contiguous, of `pinned`, unchanged until the next `download`)."""
+        """Queue a copy of `array` (contiguous, of `pinned`, unchanged until the next `wait`)."""
 
     @abc.abstractmethod
     def download(self, array: np.ndarray, address: int) -> None:
-        """Fill `array` (of `pinned`) with what lies at `address` once all that is queued is done."""
+        """Queue a copy from `address` into `array` (contiguous, of `pinned`)."""
+
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Until all that is queued is done."""
 
     @abc.abstractmethod
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
@@ -71,46 +95,64 @@ class PycudaDevice(Device):
         except Exception as error:  # no module, no libcuda, no device: pycuda has an error of its own for each
             raise KioskError("The GPU cannot be used ({}).".format(str(error).strip() or "no pycuda")) from error
         self._cuda = pycuda.driver
+        self._memory: List[Any] = []
+        nvcc = shutil.which("nvcc") or JETPACK_NVCC
+        if not os.path.exists(nvcc):
+            self._context.detach()
+            raise KioskError("There is no nvcc to compile the kernels (Jetson: apt install nvidia-jetpack).")
+        try:
+            with self._current():
+                module = SourceModule(KERNELS.read_text(), nvcc=nvcc, options=["-std=c++14", "-O3"], no_extern_c=True)
+                self._functions: Dict[str, Any] = {name: module.get_function(name) for name in NAMES}
+                self.queue = self._cuda.Stream()
+        except Exception as error:  # nvcc's words
+            self._context.detach()
+            raise KioskError("The kernels cannot be compiled for this GPU ({}).".format(error)) from error
+        self.stream = int(self.queue.handle)
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        """The primary context is current in this thread."""
         self._context.push()
         try:
-            nvcc = shutil.which("nvcc") or JETPACK_NVCC
-            if not os.path.exists(nvcc):
-                raise KioskError("There is no nvcc to compile the kernels (Jetson: apt install nvidia-jetpack).")
-            module = SourceModule(KERNELS.read_text(), nvcc=nvcc, options=["-std=c++14", "-O3"], no_extern_c=True)
-            self._functions: Dict[str, Any] = {name: module.get_function(name) for name in NAMES}
-            self.stream = self._cuda.Stream()
-        except BaseException:
+            yield
+        finally:
             self._context.pop()
-            self._context.detach()
-            raise
-        self._memory: List[Any] = []
 
     def allocate(self, size: int) -> int:
         self.allocated += 1
-        self._memory.append(self._cuda.mem_alloc(size))
+        with self._current():
+            self._memory.append(self._cuda.mem_alloc(size))
         return int(self._memory[-1])
 
     def pinned(self, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
-        return self._cuda.pagelocked_empty(shape, dtype)
+        with self._current():
+            return self._cuda.pagelocked_empty(shape, dtype)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        self._cuda.memcpy_htod_async(address, array, self.stream)
+        with self._current():
+            self._cuda.memcpy_htod_async(address, array, self.queue)
 
     def download(self, array: np.ndarray, address: int) -> None:
-        self._cuda.memcpy_dtoh_async(array, address, self.stream)
-        self.stream.synchronize()
+        with self._current():
+            self._cuda.memcpy_dtoh_async(array, address, self.queue)
+
+    def wait(self) -> None:
+        with self._current():
+            self.queue.synchronize()
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         blocks = (threads + BLOCK - 1) // BLOCK
-        self._functions[kernel](*arguments, block=(BLOCK, 1, 1), grid=(blocks, 1), stream=self.stream)
+        with self._current():
+            self._functions[kernel](*arguments, block=(BLOCK, 1, 1), grid=(blocks, 1), stream=self.queue)
 
     def close(self) -> None:
         if self._context is None:
             return
-        self.stream.synchronize()
-        for memory in self._memory:
-            memory.free()
-        self._memory, self._functions, self.stream = [], {}, None
-        self._context.pop()
+        with self._current():
+            self.queue.synchronize()
+            for memory in self._memory:
+                memory.free()
+            self._memory, self._functions, self.queue = [], {}, None
         self._context.detach()
         self._context = None

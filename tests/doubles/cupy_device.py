@@ -11,7 +11,8 @@ class CupyDevice(Device):
     def __init__(self) -> None:
         module = cupy.RawModule(code=KERNELS.read_text(), options=("-std=c++14",), backend="nvrtc")
         self._functions = {name: module.get_function(name) for name in NAMES}
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.queue = cupy.cuda.Stream(non_blocking=True)
+        self.stream = int(self.queue.ptr)
         self._memory: List[Any] = []
         self.launches = self.downloads = 0
 
@@ -27,18 +28,20 @@ class CupyDevice(Device):
         return np.frombuffer(cupy.cuda.alloc_pinned_memory(size), dtype, count).reshape(shape)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        cupy.cuda.runtime.memcpyAsync(address, array.ctypes.data, array.nbytes, 1, self.stream.ptr)
+        cupy.cuda.runtime.memcpyAsync(address, array.ctypes.data, array.nbytes, 1, self.stream)
 
     def download(self, array: np.ndarray, address: int) -> None:
         self.downloads += 1
-        cupy.cuda.runtime.memcpyAsync(array.ctypes.data, address, array.nbytes, 2, self.stream.ptr)
-        self.stream.synchronize()
+        cupy.cuda.runtime.memcpyAsync(array.ctypes.data, address, array.nbytes, 2, self.stream)
+
+    def wait(self) -> None:
+        self.queue.synchronize()
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         self.launches += 1
-        with self.stream:
+        with self.queue:
             self._functions[kernel](((threads + BLOCK - 1) // BLOCK,), (BLOCK,), arguments)
 
     def close(self) -> None:
-        self.stream.synchronize()
+        self.queue.synchronize()
         self._memory = []

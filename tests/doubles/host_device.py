@@ -52,6 +52,9 @@ class HostDevice(Device):
         self.downloads += 1
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def wait(self) -> None:
+        pass
+
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         assert kernel in NAMES and threads > 0
         self.launches += 1
