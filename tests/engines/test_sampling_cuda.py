@@ -1,5 +1,4 @@
 """The kernels beside cpu.py: on the CPU, compiled by g++, and on a GPU wherever there is one."""
-import importlib.util
 from types import SimpleNamespace
 
 import cv2
@@ -9,38 +8,10 @@ import pytest
 from engines.embed import ARCFACE_112, similarity_transforms
 from engines.sampling import cpu
 from engines.sampling.cuda import HEAD, CudaSampler, inverses, levels_table, visible_address
-from engines.sampling.device import BLOCK, DeviceArray, PycudaDevice
+from engines.sampling.device import BLOCK, DeviceArray
 from engines.sampling.layout import layout
-from errors import KioskError, UsageError
+from errors import UsageError
 from tests import shared
-from tests.doubles.host_device import HostDevice, compile_kernels
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return compile_kernels(tmp_path_factory.mktemp("kernels"))
-
-
-def open_device(name, request):
-    if name == "compiled for the CPU":
-        return HostDevice(request.getfixturevalue("library"))
-    if name == "pycuda":
-        try:
-            return PycudaDevice()
-        except KioskError as error:
-            pytest.skip(str(error))
-    from tests.doubles.cupy_device import CupyDevice
-
-    return CupyDevice()
-
-
-DEVICES = ["compiled for the CPU", "pycuda"] + (["CuPy"] if importlib.util.find_spec("cupy") else [])
-
-
-@pytest.fixture(params=DEVICES)
-def device(request):
-    with open_device(request.param, request) as made:
-        yield made
 
 
 @pytest.fixture
@@ -185,9 +156,9 @@ def test_what_is_no_frame_is_refused(sampler):
             sampler.frame(image, format)
 
 
-def test_a_thousand_turns_allocate_nothing_and_bring_three_copies_each(library):
-    """As many copies as the networks add one for; more faces than before grow a buffer once."""
-    device = HostDevice(library)
+def test_a_thousand_turns_allocate_nothing_and_bring_one_copy_each(host_device):
+    """The candidates; what networks say comes on top. More faces than before grow a buffer once."""
+    device = host_device
     sampler, image, plan = CudaSampler(device), noise(60, 80), layout(60, 80, 40, 0.709)
     scores = sampler.put("scores", np.ones(plan.cells.shape, np.float32)).address
     offsets = sampler.put("offsets", np.ones((4,) + plan.cells.shape, np.float32)).address
