@@ -79,11 +79,12 @@ static __device__ Pixel by_area(
     const int right = min(((x + 1) * window.width - 1) / width, frame.width - 1 - window.left);
     const int top = max(y * window.height / height, -window.top);
     const int bottom = min(((y + 1) * window.height - 1) / height, frame.height - 1 - window.top);
+    const float first = shared_part(left, x, window.width, width), last = shared_part(right, x, window.width, width);
     for (int row = top + lane; row <= bottom; row += lanes) {
         Pixel line = {0.0f, 0.0f, 0.0f};
         for (int column = left; column <= right; ++column)
             add(line, pixel(frame, window.left + column, window.top + row),
-                (float)shared_part(column, x, window.width, width));
+                column == left ? first : column == right ? last : (float)width);
         add(sum, line, (float)shared_part(row, y, window.height, height));
     }
     const float whole = 1.0f / ((float)window.width * (float)window.height);
