@@ -28,6 +28,10 @@ class DeviceArray(NamedTuple):
     dtype: np.dtype
 
     @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
