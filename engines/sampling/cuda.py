@@ -1,7 +1,7 @@
 """cpu.py's work on the GPU: pyramid, crops, aligned chips and the candidates of PNet's map.
 
 A frame is shrunk in one step, by area, straight into each network's input: what cpu.py does to an
-`exact` picture, to a grey level. On a Jetson a frame of jetson-utils lies in memory that the GPU sees
+`exact` picture, bit for bit (chips: to a grey level or two, as OpenCV's versions differ). On a Jetson a frame of jetson-utils lies in memory that the GPU sees
 and is read where it is; elsewhere it is copied up once. Of a frame four things come back to the host:
 the candidates, what RNet and ONet say, and the embeddings (with the chips, where they are kept).
 
@@ -86,7 +86,7 @@ class CudaSampler:
         sent = self.put("windows{}".format(size), windows)
         lanes = _lanes(float(np.maximum(windows[:, 3], 0).mean()) / size)
         self._device.launch(
-            "crops", len(boxes) * size * size * lanes, *_arguments(frame), np.uintp(sent.address),
+            "crops", len(boxes) * (-(-size * size * lanes // WARP) * WARP), *_arguments(frame), np.uintp(sent.address),
             np.int32(len(boxes)), np.int32(size), np.int32(lanes), np.uintp(out.address), self._half,
         )  # fmt: skip
         return out

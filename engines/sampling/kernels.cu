@@ -2,19 +2,23 @@
 //
 // C++ of the year 2014 and CUDA 10.2 (a Jetson Nano's nvcc), no header. What cpu.py does through
 // OpenCV is done here by the same rules: by area where a picture shrinks, bilinear where it grows,
-// rounded to whole grey levels before it is normalised. Weights of areas are counted in whole
-// numbers, in parts of a target pixel, so they add up to one exactly.
+// rounded to whole grey levels before it is normalised. What is shrunk is shrunk in OpenCV's order of
+// operations, so that not even the last bit differs: candidates whose scores are all but equal would
+// turn such a bit into another box.
 //
 // The tests compile this file for the CPU too, one thread after the other (tests/doubles/host_kernels.cpp).
 
 #ifdef __CUDACC__
 #define LANES(n) (n)
+constexpr bool ALONE = false;
 #else
-#define LANES(n) 1  // no warp there
+#define LANES(n) 1            // no warp there,
+constexpr bool ALONE = true;  // so a thread without work may leave
 #endif
 
 enum Format { BGR8 = 0, RGB8 = 1, BGRA8 = 2, RGBA8 = 3, NV12 = 4 };
 
+constexpr int WARP = 32;
 constexpr float MEAN = 127.5f, SCALE = 1.0f / 128.0f;  // of MTCNN's inputs
 
 struct Frame {
@@ -59,10 +63,28 @@ static __device__ inline Pixel pixel(const Frame& frame, int x, int y) {
     return found;
 }
 
+// Product and sum rounded one after the other, as a CPU without fused operations does it.
+static __device__ inline float plus_product(float sum, float one, float other) {
+#ifdef __CUDACC__
+    return __fadd_rn(sum, __fmul_rn(one, other));
+#else
+    return sum + one * other;
+#endif
+}
+
 static __device__ inline void add(Pixel& sum, const Pixel& value, float weight) {
-    sum.red += weight * value.red;
-    sum.green += weight * value.green;
-    sum.blue += weight * value.blue;
+    sum.red = plus_product(sum.red, value.red, weight);
+    sum.green = plus_product(sum.green, value.green, weight);
+    sum.blue = plus_product(sum.blue, value.blue, weight);
+}
+
+// The value that lane `from` of those that share a pixel has.
+static __device__ inline float of_lane(float value, int from, int lanes) {
+#ifdef __CUDACC__
+    return __shfl_sync(0xffffffffu, value, from, lanes);
+#else
+    return value;
+#endif
 }
 
 // In parts of 1 / target of a pixel: how much of source pixel `at` lies in target pixel `index`.
@@ -71,25 +93,52 @@ static __device__ inline int shared_part(int at, int index, int source, int targ
     return to - from;
 }
 
-// This lane's share of target pixel (x, y), of width x height, of a window that is shrunk.
+// Target pixel (x, y), of width x height, of a window that is shrunk. OpenCV's order: each row from left to
+// right, then the rows from top to bottom; so the lanes take rows in turn and add up one after the other.
 static __device__ Pixel by_area(
     const Frame& frame, const Window& window, int x, int y, int width, int height, int lane, int lanes) {
+    const int left = x * window.width / width, right = ((x + 1) * window.width - 1) / width;
+    const int top = y * window.height / height, bottom = ((y + 1) * window.height - 1) / height;
+    const int begin = max(left, -window.left), end = min(right, frame.width - 1 - window.left);
+    // Whole numbers of source pixels to a target pixel: sums of whole numbers, exact in any order.
+    const bool plain = window.width % width == 0 && window.height % height == 0;
+    const float first = plain ? 1.0f : (float)shared_part(left, x, window.width, width) / window.width;
+    const float last = plain ? 1.0f : (float)shared_part(right, x, window.width, width) / window.width;
+    const float inner = plain ? 1.0f : (float)width / window.width;
     Pixel sum = {0.0f, 0.0f, 0.0f};
-    const int left = max(x * window.width / width, -window.left);
-    const int right = min(((x + 1) * window.width - 1) / width, frame.width - 1 - window.left);
-    const int top = max(y * window.height / height, -window.top);
-    const int bottom = min(((y + 1) * window.height - 1) / height, frame.height - 1 - window.top);
-    const float first = shared_part(left, x, window.width, width), last = shared_part(right, x, window.width, width);
-    for (int row = top + lane; row <= bottom; row += lanes) {
+    const int most = window.height / height + 2;  // rows that any pixel of this window has: one count for a whole warp
+    for (int done = 0; done < most; done += lanes) {
+        const int row = top + done + lane;
         Pixel line = {0.0f, 0.0f, 0.0f};
-        for (int column = left; column <= right; ++column)
-            add(line, pixel(frame, window.left + column, window.top + row),
-                column == left ? first : column == right ? last : (float)width);
-        add(sum, line, (float)shared_part(row, y, window.height, height));
+        if (row <= bottom && row + window.top >= 0 && row + window.top < frame.height) {
+            for (int column = begin; column <= end; ++column)
+                add(line, pixel(frame, window.left + column, window.top + row),
+                    column == left ? first : column == right ? last : inner);
+            const float part = plain ? 1.0f : (float)shared_part(row, y, window.height, height) / window.height;
+            line.red *= part;
+            line.green *= part;
+            line.blue *= part;
+        }
+        for (int from = 0; from < lanes; ++from) {
+            sum.red += of_lane(line.red, from, lanes);
+            sum.green += of_lane(line.green, from, lanes);
+            sum.blue += of_lane(line.blue, from, lanes);
+        }
     }
-    const float whole = 1.0f / ((float)window.width * (float)window.height);
-    Pixel mean = {sum.red * whole, sum.green * whole, sum.blue * whole};
-    return mean;
+    if (plain) {
+        const int across = window.width / width, down = window.height / height;
+        const bool four = across == 2 && down == 2;  // OpenCV rounds halves of this one case up, all others to even
+        const float part = 1.0f / (float)(across * down), half = four ? 2.0f : 0.0f;
+        sum.red = (sum.red + half) * part;
+        sum.green = (sum.green + half) * part;
+        sum.blue = (sum.blue + half) * part;
+        if (four) {
+            sum.red = floorf(sum.red);
+            sum.green = floorf(sum.green);
+            sum.blue = floorf(sum.blue);
+        }
+    }
+    return sum;
 }
 
 static __device__ inline void add_if_inside(Pixel& sum, const Frame& frame, int x, int y, float weight) {
@@ -109,30 +158,50 @@ static __device__ Pixel between(const Frame& frame, float x, float y) {
     return sum;
 }
 
-// Target pixel (x, y) of a window that is enlarged; beyond the window's edge its last pixel goes on.
-static __device__ Pixel bilinear(const Frame& frame, const Window& window, int x, int y, int width, int height) {
-    const float across = (x + 0.5f) * window.width / width - 0.5f, down = (y + 0.5f) * window.height / height - 0.5f;
-    return between(frame, window.left + fminf(fmaxf(across, 0.0f), window.width - 1.0f),
-                   window.top + fminf(fmaxf(down, 0.0f), window.height - 1.0f));
+// Where target pixel `index` lies between two source pixels: `near` and the next one, of which it has
+// `part` of 2048. OpenCV's way for bytes: places are floats, weights whole numbers.
+static __device__ inline void find_place(int index, int source, int target, int& near, int& part) {
+    const float place = (float)((2 * index + 1) * source - target) / (float)(2 * target), left = floorf(place);
+    near = (int)left;
+    part = (int)rintf((place - left) * 2048.0f);
 }
 
-// Target pixel (x, y) of the resized window, whole on every one of its lanes.
+static __device__ inline int mixed(float first, float second, int part) {
+    return (int)rintf(first) * (2048 - part) + (int)rintf(second) * part;
+}
+
+static __device__ inline float mixed_rows(int upper, int lower, int part) {
+    return (float)(((((2048 - part) * (upper >> 4)) >> 16) + ((part * (lower >> 4)) >> 16) + 2) >> 2);
+}
+
+// Pixel (x, y) of a window, black outside of the frame; beyond the window's edge its last pixel goes on.
+static __device__ inline Pixel window_pixel(const Frame& frame, const Window& window, int x, int y) {
+    const int column = window.left + min(max(x, 0), window.width - 1), row = window.top + min(max(y, 0), window.height - 1);
+    const Pixel black = {0.0f, 0.0f, 0.0f};
+    const bool inside = column >= 0 && row >= 0 && column < frame.width && row < frame.height;
+    return inside ? pixel(frame, column, row) : black;
+}
+
+// Target pixel (x, y) of a window that is enlarged.
+static __device__ Pixel bilinear(const Frame& frame, const Window& window, int x, int y, int width, int height) {
+    int column, row, across, down;
+    find_place(x, window.width, width, column, across);
+    find_place(y, window.height, height, row, down);
+    const Pixel one = window_pixel(frame, window, column, row), two = window_pixel(frame, window, column + 1, row);
+    const Pixel three = window_pixel(frame, window, column, row + 1);
+    const Pixel four = window_pixel(frame, window, column + 1, row + 1);
+    const Pixel found = {
+        mixed_rows(mixed(one.red, two.red, across), mixed(three.red, four.red, across), down),
+        mixed_rows(mixed(one.green, two.green, across), mixed(three.green, four.green, across), down),
+        mixed_rows(mixed(one.blue, two.blue, across), mixed(three.blue, four.blue, across), down)};
+    return found;
+}
+
+// Target pixel (x, y) of the resized window, the same on every one of its lanes.
 static __device__ Pixel resized(
     const Frame& frame, const Window& window, int x, int y, int width, int height, int lane, int lanes) {
-    Pixel found = {0.0f, 0.0f, 0.0f};
-    if (width > window.width || height > window.height) {
-        if (lane == 0) found = bilinear(frame, window, x, y, width, height);
-    } else {
-        found = by_area(frame, window, x, y, width, height, lane, lanes);
-    }
-#ifdef __CUDACC__
-    for (int apart = lanes / 2; apart > 0; apart /= 2) {
-        found.red += __shfl_xor_sync(0xffffffffu, found.red, apart);
-        found.green += __shfl_xor_sync(0xffffffffu, found.green, apart);
-        found.blue += __shfl_xor_sync(0xffffffffu, found.blue, apart);
-    }
-#endif
-    return found;
+    if (width > window.width || height > window.height) return bilinear(frame, window, x, y, width, height);
+    return by_area(frame, window, x, y, width, height, lane, lanes);
 }
 
 static __device__ inline void store(void* out, int at, float value, int half) {
@@ -166,6 +235,7 @@ extern "C" __global__ void pyramid(
     const Level level = levels[number];
     const int lanes = LANES(level.lanes), at = (thread - level.first) / lanes, lane = (thread - level.first) % lanes;
     const bool inside = at < level.rows * level.columns;
+    if (ALONE && !inside) return;
     const int x = at % level.columns, y = inside ? at / level.columns : 0;
     const Frame frame = {data, height, width, pitch, format};
     const Window all = {0, 0, width, height};
@@ -180,18 +250,20 @@ extern "C" __global__ void pyramid(
 extern "C" __global__ void crops(
     const unsigned char* data, int height, int width, int pitch, int format,
     const Window* windows, int count, int size, int shared_lanes, void* out, int half) {
-    (void)shared_lanes;  // one on the CPU
-    const int thread = blockIdx.x * blockDim.x + threadIdx.x;
-    const int lanes = LANES(shared_lanes), lane = thread % lanes, area = size * size;
-    const bool inside = thread / lanes < count * area;
-    const int at = inside ? thread / lanes : 0, number = at / area, y = at % area / size, x = at % size;
+    const int lanes = LANES(shared_lanes), area = size * size, share = (area * lanes + WARP - 1) / WARP * WARP;
+    const int thread = blockIdx.x * blockDim.x + threadIdx.x, lane = thread % lanes;
+    // A warp looks at one window alone; windows beyond the last are looked at, and not stored.
+    const bool inside = thread / share < count && thread % share / lanes < area;
+    if (ALONE && !inside) return;
+    const int number = min(thread / share, count - 1), at = min(thread % share / lanes, area - 1);
+    const int y = at / size, x = at % size;
     const Window window = windows[number];
     const Frame frame = {data, height, width, pitch, format};
     Pixel found = {0.0f, 0.0f, 0.0f};
     if (window.width > 0 && window.height > 0)
         found = resized(frame, window, x, y, size, size, lane, lanes);
     if (inside && lane == 0)
-        store_pixel(out, number * 3 * area + at % area, area, found, half);
+        store_pixel(out, number * 3 * area + at, area, found, half);
 }
 
 // Aligned faces: BGR bytes (count, size, size, 3) into `chips`, and (count, 3, size, size), RGB,

@@ -1,4 +1,9 @@
-"""The kernels beside cpu.py: on the CPU, compiled by g++, and on a GPU wherever there is one."""
+"""The kernels beside cpu.py: on the CPU, compiled by g++, and on a GPU wherever there is one.
+
+Pyramid and crops are compared bit by bit: OpenCV for x86-64 rounds as the kernels do. OpenCV for Arm may
+fuse products and sums, hence the tolerance there.
+"""
+import platform
 from types import SimpleNamespace
 
 import cv2
@@ -31,6 +36,12 @@ def grey_levels(one, other):
     return apart.max(), apart.mean()
 
 
+def alike(found, wanted):
+    """Bit by bit; on another processor than x86-64 within a grey level."""
+    exact = platform.machine() in ("x86_64", "AMD64")
+    return np.array_equal(found, wanted) if exact else grey_levels(found, wanted)[0] <= 1.001
+
+
 def cpu_pyramid(image, plan):
     blob = np.full((1, 3, plan.height, plan.width), np.nan, np.float32)
     cpu.pyramid(cpu.Halves(image, exact=True), plan, blob)
@@ -41,36 +52,34 @@ def cpu_pyramid(image, plan):
 def test_pyramid(sampler, size):
     image, plan = noise(*size), layout(size[0], size[1], 40, 0.709)
     found = sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0]
-    most, mean = grey_levels(found, cpu_pyramid(image, plan))
     assert found.shape == (1, 3, plan.height, plan.width)
-    assert most <= 1.001 and mean < 0.02  # halves are rounded to the even or the upper grey level
+    assert alike(found, cpu_pyramid(image, plan))
 
 
 def test_pyramid_enlarges_bilinearly(sampler):
     image, plan = noise(60, 80), layout(60, 80, 8, 0.709)
     assert plan.levels[0].scale > 1
-    most, mean = grey_levels(sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0], cpu_pyramid(image, plan))
-    assert most <= 1.001 and mean < 0.1
+    assert alike(sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0], cpu_pyramid(image, plan))
 
 
 def test_a_pyramid_of_another_size_leaves_nothing_of_the_one_before(sampler):
     for height, width in [(300, 500), (120, 160), (300, 500)]:
         image, plan = noise(height, width), layout(height, width, 40, 0.709)
         found = sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0]
-        assert grey_levels(found, cpu_pyramid(image, plan))[0] <= 1.001
+        assert alike(found, cpu_pyramid(image, plan))
 
 
 def test_pyramid_of_a_photo(sampler):
     image = cv2.imread(str(shared("photos/group/bbt_sofa.jpg")))
     plan = layout(image.shape[0], image.shape[1], 40, 0.709)
-    most, mean = grey_levels(sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0], cpu_pyramid(image, plan))
-    assert most <= 1.001 and mean < 0.02
+    assert alike(sampler.fetch(sampler.pyramid(sampler.frame(image), plan))[0], cpu_pyramid(image, plan))
 
 
 BOXES = np.array([
     [10, 20, 33, 43], [96, 76, 119, 99],  # at their own size
     [10, 10, 69, 69], [5, 7, 140, 142], [10, 10, 20, 20],  # shrunk, shrunk much, enlarged
     [-12, -6, 11, 17], [108, 88, 231, 211], [-40, 30, 239, 309],  # over the border
+    [10, 10, 57, 57], [10, 10, 81, 81], [31, 20, 126, 115],  # halves, thirds, quarters
     [-9, -9, 4, 4], [150, 120, 165, 135],  # over the border and enlarged
     [500, 500, 523, 523], [-90, 10, -20, 80], [30, 30, 20, 20],  # nothing of the picture, nothing at all
 ], np.float64)  # fmt: skip
@@ -83,8 +92,7 @@ def test_crops(sampler, size):
     found = sampler.fetch(sampler.crops(frame, BOXES, size))[0]
     wanted = cpu.crops(cpu.Halves(image, exact=True), BOXES, size)
     for box, one, other in zip(BOXES, found, wanted):
-        most, mean = grey_levels(one, other)
-        assert most <= 1.001 and mean < 0.2, box
+        assert alike(one, other), box
     assert np.all(found[-3:] == found[-1, 0, 0, 0])
     assert sampler.fetch(sampler.crops(frame, BOXES[:0], size))[0].shape == (0, 3, size, size)
 
