@@ -1,9 +1,10 @@
 """cpu.py's work on the GPU: pyramid, crops, aligned chips and the candidates of PNet's map.
 
 A frame is shrunk in one step, by area, straight into each network's input: what cpu.py does to an
-`exact` picture, bit for bit (chips: to a grey level or two, as OpenCV's versions differ). On a Jetson a frame of jetson-utils lies in memory that the GPU sees
-and is read where it is; elsewhere it is copied up once. Of a frame four things come back to the host:
-the candidates, what RNet and ONet say, and the embeddings (with the chips, where they are kept).
+`exact` picture, bit for bit (chips: to a grey level or two, as OpenCV's versions differ). On a Jetson a
+frame of jetson-utils lies in memory that the GPU sees and is read where it is; elsewhere it is copied up
+once. Of a frame four things come back to the host: the candidates, what RNet and ONet say, and the
+embeddings (with the chips, where they are kept).
 
 Buffers grow to the largest size that was asked for and are then used again; what a method returns is
 overwritten by its next call.
