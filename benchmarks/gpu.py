@@ -10,12 +10,13 @@ is what the measured copy bandwidth allows for the bytes that a step must read a
   benchmarks/gpu.py --photo group.jpg --json figures.json
 """
 import argparse
+import contextlib
 import json
 import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import Any, Callable, ContextManager, Dict, NamedTuple, Tuple
 from unittest import mock
 
 import cv2
@@ -88,6 +89,10 @@ class Events:
 
     name = ""
 
+    def current(self) -> ContextManager[Any]:
+        """What must be entered while the device is used directly."""
+        return contextlib.ExitStack()
+
     def stall(self) -> None:
         """Keep the device busy for a few milliseconds, so that what is queued next runs without gaps."""
         raise NotImplementedError
@@ -135,8 +140,12 @@ class PycudaEvents(Events):
         import pycuda.driver
 
         self._cuda, self._stream = pycuda.driver, device.queue
+        self._device = device
         self.name = pycuda.driver.Device(0).name() + ", pycuda " + pycuda.VERSION_TEXT
         self._large = [device.allocate(SIZE) for _ in range(2)]
+
+    def current(self) -> ContextManager[Any]:
+        return self._device.current()
 
     def _copy(self) -> None:
         self._cuda.memcpy_dtod_async(self._large[1], self._large[0], SIZE, self._stream)
@@ -227,7 +236,7 @@ def parity(job: Work, sampler: CudaSampler, frame: Any, maps: Tuple[int, int]) -
 
 def measure(job: Work, rounds: int) -> Dict[str, Any]:
     device, events = open_device()
-    with device:
+    with device, events.current():
         sampler = CudaSampler(device)
         frame = sampler.frame(job.image)
         scores, offsets = sampler.put("scores", job.scores).address, sampler.put("offsets", job.offsets).address

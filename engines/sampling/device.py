@@ -102,20 +102,18 @@ class PycudaDevice(Device):
         self._memory: List[Any] = []
         nvcc = shutil.which("nvcc") or JETPACK_NVCC
         if not os.path.exists(nvcc):
-            self._context.detach()
             raise KioskError("There is no nvcc to compile the kernels (Jetson: apt install nvidia-jetpack).")
         try:
-            with self._current():
+            with self.current():
                 module = SourceModule(KERNELS.read_text(), nvcc=nvcc, options=["-std=c++14", "-O3"], no_extern_c=True)
                 self._functions: Dict[str, Any] = {name: module.get_function(name) for name in NAMES}
                 self.queue = self._cuda.Stream()
         except Exception as error:  # nvcc's words
-            self._context.detach()
             raise KioskError("The kernels cannot be compiled for this GPU ({}).".format(error)) from error
         self.stream = int(self.queue.handle)
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
+    def current(self) -> Iterator[None]:
         """The primary context is current in this thread."""
         self._context.push()
         try:
@@ -125,38 +123,37 @@ class PycudaDevice(Device):
 
     def allocate(self, size: int) -> int:
         self.allocated += 1
-        with self._current():
+        with self.current():
             self._memory.append(self._cuda.mem_alloc(size))
         return int(self._memory[-1])
 
     def pinned(self, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
-        with self._current():
+        with self.current():
             return self._cuda.pagelocked_empty(shape, dtype)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        with self._current():
+        with self.current():
             self._cuda.memcpy_htod_async(address, array, self.queue)
 
     def download(self, array: np.ndarray, address: int) -> None:
-        with self._current():
+        with self.current():
             self._cuda.memcpy_dtoh_async(array, address, self.queue)
 
     def wait(self) -> None:
-        with self._current():
+        with self.current():
             self.queue.synchronize()
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         blocks = (threads + BLOCK - 1) // BLOCK
-        with self._current():
+        with self.current():
             self._functions[kernel](*arguments, block=(BLOCK, 1, 1), grid=(blocks, 1), stream=self.queue)
 
     def close(self) -> None:
         if self._context is None:
             return
-        with self._current():
+        with self.current():
             self.queue.synchronize()
             for memory in self._memory:
                 memory.free()
             self._memory, self._functions, self.queue = [], {}, None
-        self._context.detach()
         self._context = None
