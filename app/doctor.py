@@ -190,7 +190,7 @@ def models(machine: Machine, settings: Settings) -> Iterator[Finding]:
         missing = [role for role, path in build.found(name).items() if path is None]
         text = "{} {}".format(kind, name) + (": {} not made yet".format(", ".join(missing)) if missing else "")
         yield Finding(NOTE if missing else OK, "model", text, "python build_engines.py" * bool(missing))
-    plans = sorted(build.BUILT.glob("*.plan"))
+    plans = sorted(build.BUILT.glob("**/*.plan"))
     if plans or machine.board:
         text = ", ".join(path.name for path in plans) or "none yet"
         yield Finding(OK if plans else NOTE, "plans", text, "python build_engines.py" * (not plans))
