@@ -5,7 +5,7 @@ the networks' inputs by `cuda.py`, the networks run on the same stream, and what
 candidates and scores. A network that is not there, or a shape that its plan does not hold, is served
 by the CPU as before.
 """
-from typing import Any, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from engines.backends.network import Network
 from engines.sampling import cpu
 from engines.sampling.cpu import Halves
 from engines.sampling.cuda import CudaSampler, DeviceFrame, visible_address
-from engines.sampling.device import Device, DeviceArray
+from engines.sampling.device import Device, DeviceArray, PycudaDevice
 from engines.sampling.layout import Layout
+from errors import KioskError
 
 Candidates = Tuple[np.ndarray, np.ndarray, np.ndarray]  # cells (N,), scores (N,), offsets (N, 4)
 
@@ -57,8 +58,8 @@ class GpuSampler(Sampler):
         self._frame: Optional[DeviceFrame] = None
 
     def scan(self, network: Network, picture: Halves, plan: Layout, threshold: np.floating) -> Candidates:
-        found = network.run_on_device(
-            {"input": self._cuda.pyramid(self._framed(picture), plan)}, self._device.stream)  # fmt: skip
+        blob = self._cuda.pyramid(self._framed(picture), plan)
+        found = network.run_on_device({"input": blob}, self._device.stream)
         if found is None:
             return super().scan(network, picture, plan, threshold)
         scores, offsets = found["probability"], found["regression"]
@@ -90,12 +91,9 @@ class GpuSampler(Sampler):
         return self._frame
 
 
-def open_sampler(on_gpu: bool, say: Any) -> Sampler:
+def open_sampler(on_gpu: bool, say: Callable[[str], None]) -> Sampler:
     """GpuSampler where the networks run on the GPU and the kernels do, too; else the CPU's, and `say` why."""
     if on_gpu:
-        from engines.sampling.device import PycudaDevice
-        from errors import KioskError
-
         try:
             return GpuSampler(PycudaDevice())
         except KioskError as error:

@@ -131,7 +131,7 @@ def test_where_the_kernels_cannot_run_the_cpu_cuts_and_a_line_says_so(monkeypatc
         raise KioskError("There is no nvcc.")
 
     told = []
-    monkeypatch.setattr("engines.sampling.device.PycudaDevice", broken)
+    monkeypatch.setattr("engines.sampling.sampler.PycudaDevice", broken)
     assert type(open_sampler(True, told.append)) is Sampler
     assert told == ["There is no nvcc. Pictures are cut on the CPU."]
     assert type(open_sampler(False, told.append)) is Sampler and len(told) == 1
