@@ -69,7 +69,8 @@ def test_on_this_machine_it_ends_well_and_looks_at_everything(tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is made"
 
 
-def test_a_stock_nano_is_recognised_and_told_what_it_lacks(tmp_path, settings):
+def test_a_stock_nano_is_recognised_and_told_what_it_lacks(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr("engines.build.BUILT", tmp_path / "nothing")
     settings.capture.input = "csi://0"
     found = examine(settings, Played(tmp_path / "nano", NANO, {"nvpmodel": "NV Power Mode: 5W\n1"}, {
         "numpy": (False, "it crashes, signal 4"), "jetson_utils": (True, "not installed"),
