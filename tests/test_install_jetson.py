@@ -32,6 +32,7 @@ class Board:
         self.command("usr/bin/python3", PYTHON.format(version=version, broken=broken, code=code))
         self.command("usr/local/cuda/bin/nvcc", "#!/bin/sh\n")
         self.command("bin/id", '#!/bin/sh\ncase "$1" in -nG) echo {} ;; -un) echo anna ;; *) echo 1000 ;; esac\n')
+        self.command("bin/cmake", "#!/bin/sh\n")
         self.command("bin/sudo", '#!/bin/sh\necho "$@" >>"{}"\n'.format(self.calls))
 
     def file(self, name, text):
