@@ -87,7 +87,8 @@ def install(folder: Path, monkeypatch: Any, flavour: str, plugin: bool = True) -
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
     monkeypatch.setenv(PLUGIN, "1" if plugin else "0")
     for name in ("tensorrt", "pycuda", "pycuda.driver"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, name, None)  # so that afterwards it is as it was, or away
+        monkeypatch.delitem(sys.modules, name)
 
 
 def module(flavour: str) -> Dict[str, Any]:
