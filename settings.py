@@ -18,6 +18,7 @@ AUTO = "auto"
 CHOICES: Dict[str, Tuple[Any, ...]] = {
     "backend": ("auto", "onnx", "tensorrt"),
     "tensorrt.precision": ("fp32", "fp16", "int8", "best"),
+    "capture.library": (AUTO, "opencv", "jetson"),
     "capture.rotate": (0, 90, 180, 270),
     "show.output": ("window", "headless"),
 }
@@ -60,6 +61,7 @@ class Tensorrt:
 @dataclasses.dataclass
 class Capture:
     input: str = "/dev/video0"
+    library: str = AUTO
     width: int = 1280
     height: int = 720
     fps: int = 30

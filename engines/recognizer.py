@@ -6,10 +6,11 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from engines import build, catalogue, quality, selftest
-from engines.backends.choose import first_sound, open_network
+from engines.backends.choose import first_sound, open_network, say
 from engines.detect import open_detector
 from engines.detect.detector import Detector, Faces
 from engines.embed import Embedder
+from engines.sampling.sampler import Sampler, open_sampler
 from errors import UsageError
 from settings import AUTO, Settings
 
@@ -18,13 +19,17 @@ class Recognizer:
     """A detector and an embedder. A context manager; use it from one thread, or one per thread.
 
     `threshold` is the lowest cosine similarity of a known face, `strong` the lowest score of a face;
-    the detector itself goes down to tracking.keep_score.
+    the detector itself goes down to tracking.keep_score. It closes all that it was given.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder, settings: Settings, strong: float) -> None:
+    def __init__(
+        self, detector: Detector, embedder: Embedder, settings: Settings, strong: float,
+        sampler: Optional[Sampler] = None,
+    ) -> None:  # fmt: skip
         self.detector = detector
         self.strong = strong
         self.embedder = embedder
+        self._sampler = sampler
         self._limits = settings.quality
         self.model = embedder.model
         self.dimension = embedder.dimension
@@ -50,12 +55,14 @@ class Recognizer:
             settings = dataclasses.replace(settings, backend="onnx")
         entry = catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
         files = build.ensure(entry["name"], settings)
-        embedder = Embedder(open_network(files["embedder"], settings, role="embedder"), entry)
+        sampler = open_sampler(settings.backend == "tensorrt", say)
+        embedder = Embedder(open_network(files["embedder"], settings, role="embedder"), entry, sampler)
         wanted = settings.detector.threshold
         usual = catalogue.entry(settings.detector.model, "detector", "detector.model")["threshold"]
         strong = float(usual if wanted == AUTO else wanted)
         lowest = dataclasses.replace(settings.detector, threshold=min(strong, settings.tracking.keep_score))
-        return cls(open_detector(dataclasses.replace(settings, detector=lowest)), embedder, settings, strong)
+        detector = open_detector(dataclasses.replace(settings, detector=lowest), sampler)
+        return cls(detector, embedder, settings, strong, sampler)
 
     def detect(self, image: np.ndarray) -> Faces:
         """The faces in a BGR picture (H, W, 3) uint8, best score first."""
@@ -94,6 +101,8 @@ class Recognizer:
     def close(self) -> None:
         self.detector.close()
         self.embedder.close()
+        if self._sampler is not None:
+            self._sampler.close()
 
     def __enter__(self) -> "Recognizer":
         return self

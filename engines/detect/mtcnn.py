@@ -16,6 +16,7 @@ from engines.detect.boxes import SMALLER, overlaps, regress, squared, suppress
 from engines.detect.detector import Detector, Faces
 from engines.sampling import cpu as sampling
 from engines.sampling.layout import CELL, STRIDE, Layout, layout
+from engines.sampling.sampler import Sampler
 from errors import UsageError
 from settings import AUTO, Settings
 
@@ -35,7 +36,8 @@ THRESHOLD = 0.7  # of ONet's score
 
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
-    most candidates that go into RNet and ONet. Not for two threads at once (buffers are reused)."""
+    most candidates that go into RNet and ONet; `sampler` stays its owner's. Not for two threads at
+    once (buffers are reused)."""
 
     def __init__(
         self,
@@ -47,15 +49,16 @@ class Mtcnn(Detector):
         factor: float = 0.709,
         rnet_cap: int = 256,
         onet_cap: int = 64,
+        sampler: Optional[Sampler] = None,
     ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
         self._rnet_cap, self._onet_cap = rnet_cap, onet_cap
-        self._blob: Optional[np.ndarray] = None
+        self._sampler = sampler or Sampler()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Mtcnn":
+    def from_settings(cls, settings: Settings, sampler: Optional[Sampler] = None) -> "Mtcnn":
         """The networks of the catalogue's mtcnn, made ready if need be, with config.yaml's settings."""
         from engines.backends.choose import open_network
         from engines.build import ensure
@@ -73,6 +76,7 @@ class Mtcnn(Detector):
             own.factor,
             own.rnet_cap,
             own.onet_cap,
+            sampler,
         )
 
     def detect(self, image: np.ndarray) -> Faces:
@@ -118,14 +122,8 @@ class Mtcnn(Detector):
 
     def _propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
-        shape = (1, 3, plan.height, plan.width)
-        if self._blob is None or self._blob.shape != shape:
-            self._blob = np.empty(shape, np.float32)
-        sampling.pyramid(image, plan, self._blob)
-        found = self._pnet.run({"input": self._blob})
-        boxes, scores, offsets, levels = decode(
-            plan, found["probability"][0, 1], found["regression"][0], self._thresholds[0]
-        )
+        cells, scores, offsets = self._sampler.scan(self._pnet, image, plan, self._thresholds[0])
+        boxes, levels = located(plan, cells)
         fresh = _apart(boxes, known)
         boxes, scores, offsets, levels = boxes[fresh], scores[fresh], offsets[fresh], levels[fresh]
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
@@ -143,7 +141,7 @@ class Mtcnn(Detector):
 
     def _refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
-        boxes, found = _look(self._rnet, image, boxes, RNET_SIZE)
+        found = self._look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
         passed = np.flatnonzero(scores > self._thresholds[1])
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -153,7 +151,7 @@ class Mtcnn(Detector):
 
     def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
         """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
-        boxes, found = _look(self._onet, image, boxes, ONET_SIZE)
+        found = self._look(self._onet, image, boxes, ONET_SIZE)
         scores = found["probability"][:, 1]
         passed = scores > self._thresholds[2]
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -161,6 +159,10 @@ class Mtcnn(Detector):
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+    def _look(self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int) -> Dict[str, np.ndarray]:
+        """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
+        return self._sampler.look(network, image, np.fix(boxes) - 1, size)
 
 
 def _cap(cap: int, known: np.ndarray) -> int:
@@ -188,28 +190,17 @@ def _best(found: Faces, known: Optional[Faces] = None) -> Faces:
     return Faces(best.boxes.astype(np.float32), best.scores, best.landmarks.astype(np.float32))
 
 
-def decode(
-    plan: Layout, scores: np.ndarray, offsets: np.ndarray, threshold: np.floating
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cells of PNet's map that pass: boxes (N, 4), scores (N,), offsets (N, 4), level of each (N,).
+def located(plan: Layout, cells: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """What cells (N,) of PNet's map see: boxes (N, 4) and the level of each (N,).
 
-    scores (h, w) and offsets (4, h, w) are PNet's. Boxes are whole pixels of the picture, counted
-    from 1 as in the Matlab original: a cell at (x, y) sees (2x + 1 .. 2x + 12) / scale.
+    Boxes are whole pixels of the picture, counted from 1 as in the Matlab original: a cell at (x, y)
+    sees (2x + 1 .. 2x + 12) / scale.
     """
-    picked = np.flatnonzero(scores.ravel() >= threshold)
-    levels = plan.cells.ravel()[picked]
-    picked, levels = picked[levels >= 0], levels[levels >= 0]
-    rows, columns = np.divmod(picked, scores.shape[1])
+    levels = plan.cells.ravel()[cells]
+    rows, columns = np.divmod(cells, plan.cells.shape[1])
     corner = np.stack([columns * STRIDE - plan.lefts[levels], rows * STRIDE - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
-    boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale)
-    return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
-
-
-def _look(network: Network, image: sampling.Halves, boxes: np.ndarray, size: int) -> Tuple[np.ndarray, Dict[str, Any]]:
-    """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
-    whole = np.fix(boxes)
-    return boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
+    return np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale), levels
 
 
 def _check(image: Any) -> None:
