@@ -1,6 +1,6 @@
 """A network on some backend: named arrays in, named arrays out, and nothing else."""
 import abc
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Network(abc.ABC):
         self.close()
 
 
-def check(name: str, inputs: Sequence[Tensor], feeds: Dict[str, np.ndarray]) -> None:
+def check(name: str, inputs: Sequence[Tensor], feeds: Mapping[str, Any]) -> None:
     """Raise ModelError, naming the network `name`, where `feeds` are not what `inputs` ask for."""
     wanted = [tensor.name for tensor in inputs]
     if sorted(feeds) != sorted(wanted):

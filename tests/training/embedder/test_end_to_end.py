@@ -3,7 +3,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -195,7 +195,7 @@ def test_students_by_name(kind: str) -> None:
         with pytest.raises(UsageError, match="choose from kiosk_net, inception_resnet_v1"):
             students.build({"type": kind})
         return
-    spec = {"type": kind}
+    spec: Dict[str, Any] = {"type": kind}
     if kind == "kiosk_net":
         spec.update(block="next", stem=8, widths=[8, 16, 24], depths=[1, 1, 1], kernels=[3, 3, 3], expansions=[2, 2, 2])
     network = students.build(spec, 128)
