@@ -2,6 +2,7 @@
 #   make run ARGS='rtsp://door.local/1 headless'   arguments go to run_kiosk.py
 #   make test ARGS='-k mtcnn'                      arguments go to pytest
 #   make test-all                                  the suite on every supported Python found here
+#   make test-plugin HEADERS=DIR                   the TensorRT plugin against the headers in DIR (README)
 #   make lint                                      ruff, mypy and import-linter (Python 3.11 or newer)
 #   make PYTHON=python3.8 VENV=.venv-3.8 test      another Python
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 ARGS ?=
 PYTHONS ?= 3.6 3.8 3.10 3.13
 
-.PHONY: run test test-all lint models setup setup-dev clean
+.PHONY: run test test-all test-plugin lint models setup setup-dev clean
 
 run: models
 	@$(VENV)/bin/python run_kiosk.py $(ARGS)
@@ -19,6 +20,9 @@ test: setup-dev models
 
 test-all:
 	@scripts/test-all $(PYTHONS)
+
+test-plugin: setup-dev
+	HEADERS=$(HEADERS) TENSORRTS=$(TENSORRTS) $(VENV)/bin/python -m pytest tests/engines/plugin $(ARGS)
 
 lint: setup-dev
 	$(VENV)/bin/ruff check .

@@ -18,6 +18,7 @@ examples:
   ./run_kiosk.py clip.mp4 headless --stats figures.json --tracks faces.jsonl
   ./run_kiosk.py photos/ headless --tracks -  every picture of a folder
   ./run_kiosk.py demo                         the bundled demo
+  ./run_kiosk.py --doctor                     what is on this machine, what is wrong, what to do
   ./run_kiosk.py --set detector.min_face=60 --set embedder.model=edgeface_xs
 
 keys: N enrols a new face, Q or Esc quits and prints the statistics, F is full screen, S saves a screenshot
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--events", metavar="FILE", help="write a JSON line when somebody known arrives or leaves; - prints"
     )
+    made.add_argument("--doctor", action="store_true", help="look at this machine, say what is wrong, and end")
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 
@@ -68,10 +70,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     _print_any_name()
     try:
         _check_writable(options.stats, "--stats")
+        settings = load(options.config or __file__.replace("run_kiosk.py", "config.yaml"), options.set)
+        if options.doctor:
+            from app.doctor import report
+
+            settings.capture.input = options.input or settings.capture.input
+            return report(settings)
         from app.start import run  # after the arguments: --help needs no libraries
 
-        default = __file__.replace("run_kiosk.py", "config.yaml")
-        settings = load(options.config or default, options.set)
         run(settings, options)
     except KioskError as error:
         if options.debug:

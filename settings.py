@@ -17,12 +17,15 @@ Number = Union[float, str]  # a number, or the word auto
 AUTO = "auto"
 CHOICES: Dict[str, Tuple[Any, ...]] = {
     "backend": ("auto", "onnx", "tensorrt"),
+    "tensorrt.precision": ("fp32", "fp16", "int8", "best"),
+    "capture.library": (AUTO, "opencv", "jetson"),
     "capture.rotate": (0, 90, 180, 270),
     "show.output": ("window", "headless"),
 }
 PATHS = ("gallery.database", "gallery.photos", "show.font")
 RANGES: Dict[str, Tuple[float, float]] = {
     "threads": (0, 256),
+    "tensorrt.workspace": (0, 65536),
     "capture.width": (0, 10000),
     "capture.height": (0, 10000),
     "capture.fps": (0, 1000),
@@ -50,8 +53,15 @@ RANGES: Dict[str, Tuple[float, float]] = {
 
 
 @dataclasses.dataclass
+class Tensorrt:
+    precision: str = "best"
+    workspace: int = 0
+
+
+@dataclasses.dataclass
 class Capture:
     input: str = "/dev/video0"
+    library: str = AUTO
     width: int = 1280
     height: int = 720
     fps: int = 30
@@ -62,7 +72,7 @@ class Capture:
 
 @dataclasses.dataclass
 class Detector:
-    model: str = "mtcnn"
+    model: str = "mtcnn_own"
     min_face: int = 40
     threshold: Number = AUTO
 
@@ -133,6 +143,7 @@ class Show:
 class Settings:
     backend: str = AUTO
     threads: int = 0
+    tensorrt: Tensorrt = dataclasses.field(default_factory=Tensorrt)
     capture: Capture = dataclasses.field(default_factory=Capture)
     detector: Detector = dataclasses.field(default_factory=Detector)
     mtcnn: Mtcnn = dataclasses.field(default_factory=Mtcnn)

@@ -46,6 +46,7 @@ class Kiosk:
         self.paced = False  # a file in a window: show it at its own rate
         self.lingers = False  # pictures in a window: the last one stays until somebody quits
         self.news = [self.background.news]  # what to tell people, one callable for each teller
+        self.alive: Callable[[], None] = lambda: None  # called in every turn of the loop
         self.quit = False
         self.screenshots = Path("screenshots")
         self._settings = settings
@@ -65,6 +66,7 @@ class Kiosk:
         """Until the source ends, somebody quits, or `seconds` are over."""
         try:
             while not self.quit:
+                self.alive()
                 with self.stats.stage("read"):
                     frame = self.source.read()
                 if frame is not None:

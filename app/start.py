@@ -15,6 +15,7 @@ from app.show import open_output
 from app.show.output import Output
 from app.sight import Sight
 from app.stats import Stats
+from app.watchdog import Watchdog
 from engines.recognizer import Recognizer
 from errors import KioskError, SourceError
 from gallery.photos import PhotoEnroller
@@ -49,7 +50,7 @@ def run(settings: Settings, options: argparse.Namespace) -> None:
                 kiosk.paced = not source.live
                 kiosk.lingers = source.still
             kiosk.news.append(lambda: [_told(result) for result in watcher.news()])
-            with _files(kiosk, options), _ended_by_signals(kiosk):
+            with _files(kiosk, options), _ended_by_signals(kiosk), contextlib.closing(Watchdog()) as kiosk.alive:
                 kiosk.run()
     print(stats.report())
     if options.stats:

@@ -49,7 +49,7 @@ def ensure(
     files = catalogue.files(name)
     if models_dir:
         _folders(models_dir, {})  # a wrong folder is said even where nothing is needed from it
-    ready = {role: _ready(name, role, sources) for role, sources in files.items()}
+    ready = found(name)
     if not all(ready.values()):
         folders = _folders(models_dir, os.environ)
         with _lock(), fetch.Wheels() as wheels:
@@ -57,6 +57,11 @@ def ensure(
             for role, sources in files.items():
                 ready[role] = _ready(name, role, sources) or _make(name, role, sources, means)
     return {role: path for role, path in ready.items() if path}
+
+
+def found(name: str) -> Dict[str, Optional[Path]]:
+    """The files of model `name` that are ready already, by role; None for one that is still to be made."""
+    return {role: _ready(name, role, sources) for role, sources in catalogue.files(name).items()}
 
 
 def _ready(name: str, role: str, sources: List[Source]) -> Optional[Path]:

@@ -3,13 +3,14 @@
 FaceNet and ArcFace types differ only in what the catalogue says of them: template, size,
 normalisation and dimension. Whatever the network ends in, what leaves here has unit length.
 """
-from typing import Any, Dict, Union
+from typing import Any, Dict, Optional, Union
 
 import cv2
 import numpy as np
 
 from engines.backends.network import Network
 from engines.sampling import cpu as sampling
+from engines.sampling.sampler import Sampler
 from errors import ModelError
 
 # Five points (x, y) in a 112x112 picture: left eye, right eye, nose, left and right mouth corner.
@@ -63,9 +64,9 @@ def looks(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 class Embedder:
-    """A network with the alignment that its catalogue entry asks for."""
+    """A network with the alignment that its catalogue entry asks for; `sampler` stays its owner's."""
 
-    def __init__(self, network: Network, entry: Dict[str, Any]) -> None:
+    def __init__(self, network: Network, entry: Dict[str, Any], sampler: Optional[Sampler] = None) -> None:
         self.model = str(entry["name"])
         self.size = int(entry["size"])
         self.dimension = int(entry["dimension"])
@@ -74,6 +75,7 @@ class Embedder:
         self._mean: Union[float, list] = entry["mean"]
         self._std: Union[float, list] = entry["std"]
         self._network = network
+        self._sampler = sampler or Sampler()
         self._input = network.inputs[0].name
         self._output = network.outputs[0].name
         found = network.outputs[0].shape[-1]
@@ -90,7 +92,7 @@ class Embedder:
         """
         if not len(landmarks):
             return np.zeros((0, self.size, self.size, 3), np.uint8)
-        return sampling.chips(image, similarity_transforms(landmarks, self._template), self.size)
+        return self._sampler.chips(image, similarity_transforms(landmarks, self._template), self.size)
 
     def embed_chips(self, chips: np.ndarray) -> np.ndarray:
         """(N, size, size, 3) uint8 BGR -> embeddings (N, dimension) float32 of unit length."""

@@ -5,11 +5,12 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from engines import build, catalogue, quality
-from engines.backends.choose import open_network
+from engines import build, catalogue, quality, selftest
+from engines.backends.choose import first_sound, open_network, say
 from engines.detect import open_detector
 from engines.detect.detector import Detector, Faces
 from engines.embed import Embedder
+from engines.sampling.sampler import Sampler, open_sampler
 from errors import UsageError
 from settings import AUTO, Settings
 
@@ -18,16 +19,23 @@ class Recognizer:
     """A detector and an embedder. A context manager; use it from one thread, or one per thread.
 
     `threshold` is the lowest cosine similarity of a known face, `strong` the lowest score of a face;
-    the detector itself goes down to tracking.keep_score.
+    the detector itself goes down to tracking.keep_score. It closes all that it was given.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder, settings: Settings, strong: float) -> None:
+    def __init__(
+        self, detector: Detector, embedder: Embedder, settings: Settings, strong: float,
+        sampler: Optional[Sampler] = None,
+    ) -> None:  # fmt: skip
         self.detector = detector
         self.strong = strong
         self.embedder = embedder
+        self._sampler = sampler
         self._limits = settings.quality
         self.model = embedder.model
         self.dimension = embedder.dimension
+        self.chip_size = embedder.size  # pixels of a side
+        self.backend = settings.backend
+        self.detector_name, self.min_face = settings.detector.model, settings.detector.min_face
         wanted = settings.recognition.threshold
         self.threshold = embedder.threshold if wanted == AUTO else float(wanted)  # cosine similarity
 
@@ -35,16 +43,26 @@ class Recognizer:
     def from_settings(cls, settings: Settings) -> "Recognizer":
         """The detector and the embedder that config.yaml names; models are made ready if need be.
 
-        Raises UsageError for a name that the catalogue lacks, ModelError where a model cannot be had.
+        The backend that runs them passed the self-test. Raises UsageError for a name that the catalogue
+        lacks, ModelError where a model cannot be had or no backend is sound.
         """
+        return first_sound(settings, cls.untested, selftest.fault)
+
+    @classmethod
+    def untested(cls, settings: Settings) -> "Recognizer":
+        """The same without the self-test; the backend auto is the CPU here."""
+        if settings.backend == AUTO:
+            settings = dataclasses.replace(settings, backend="onnx")
         entry = catalogue.entry(settings.embedder.model, "embedder", "embedder.model")
         files = build.ensure(entry["name"], settings)
-        embedder = Embedder(open_network(files["embedder"], settings), entry)
+        sampler = open_sampler(settings.backend == "tensorrt", say)
+        embedder = Embedder(open_network(files["embedder"], settings, role="embedder"), entry, sampler)
         wanted = settings.detector.threshold
         usual = catalogue.entry(settings.detector.model, "detector", "detector.model")["threshold"]
         strong = float(usual if wanted == AUTO else wanted)
         lowest = dataclasses.replace(settings.detector, threshold=min(strong, settings.tracking.keep_score))
-        return cls(open_detector(dataclasses.replace(settings, detector=lowest)), embedder, settings, strong)
+        detector = open_detector(dataclasses.replace(settings, detector=lowest), sampler)
+        return cls(detector, embedder, settings, strong, sampler)
 
     def detect(self, image: np.ndarray) -> Faces:
         """The faces in a BGR picture (H, W, 3) uint8, best score first."""
@@ -83,6 +101,8 @@ class Recognizer:
     def close(self) -> None:
         self.detector.close()
         self.embedder.close()
+        if self._sampler is not None:
+            self._sampler.close()
 
     def __enter__(self) -> "Recognizer":
         return self

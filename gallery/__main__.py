@@ -1,6 +1,6 @@
 """python -m gallery COMMAND: look at, change and carry away who is enrolled.
 
-This alone of the gallery knows how a recognizer is built, and only for `enroll`.
+This alone of the gallery knows how a recognizer is built, and only for `enroll` and `reembed`.
 """
 import argparse
 import json
@@ -12,6 +12,7 @@ import settings as settings_module
 from errors import KioskError
 from gallery import commands
 from gallery.records import Records
+from gallery.reembed import reembed
 from gallery.store import Gallery
 from settings import Settings
 
@@ -24,6 +25,7 @@ EPILOG = """examples:
   python -m gallery rename Zoe "Zoë Smith"
   python -m gallery delete "Zoë Smith" --yes
   python -m gallery prune --unseen 90d
+  python -m gallery --set embedder.model=edgeface_xs reembed
   python -m gallery export people.jsonl            and 'import people.jsonl' on another kiosk
   python -m gallery --set gallery.database=/data/gallery.db check --json
 
@@ -62,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", metavar="NAME", nargs="?")
     one.add_argument("photos", metavar="PHOTO", nargs="*", help="picture files, or folders of them")
     one.add_argument("--anyway", action="store_true", help="also where the face looks like somebody else (twins)")
+    command("reembed", "make everybody known to the model in use, from photos and kept faces, after a change of model")
     one = command("rename", "give a person another name; the photos move along")
     one.add_argument("old", metavar="OLD")
     one.add_argument("new", metavar="NEW")
@@ -111,7 +114,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(settings: Settings, arguments: argparse.Namespace) -> commands.Answer:
-    if arguments.command != "enroll":
+    if arguments.command not in ("enroll", "reembed"):
         with Records(Path(settings.gallery.database)) as records:
             return commands.COMMANDS[arguments.command](records, settings, arguments)
     from engines.recognizer import Recognizer
@@ -122,7 +125,8 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> commands.Answer:
     recognizer = Recognizer.from_settings(settings)
     gallery = Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold)
     with recognizer, gallery:
-        return commands.enroll(gallery, recognizer, settings, arguments)
+        run = commands.enroll if arguments.command == "enroll" else reembed
+        return run(gallery, recognizer, settings, arguments)
 
 
 def _tell(answer: commands.Answer, arguments: argparse.Namespace) -> int:

@@ -48,7 +48,11 @@ def show_list(records: Records, settings: Settings, arguments: argparse.Namespac
     blind = [one.name for one in people if not one.embeddings]
     problems = []
     if blind:
-        problems = ["{}: not known to the model {}, which is in use.".format(", ".join(blind), settings.embedder.model)]
+        problems = [
+            "{}: not known to the model {}, which is in use; 'python -m gallery reembed' embeds what is kept.".format(
+                ", ".join(blind), settings.embedder.model
+            )
+        ]
     data = [dict(one._asdict(), added=_iso(one.added), last_seen=_iso(one.last_seen)) for one in people]
     return Answer(lines if people else ["Nobody is enrolled yet."], {"people": data}, problems)
 

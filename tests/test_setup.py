@@ -42,7 +42,9 @@ def _flat(data: Dict, prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "constraints.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-jetson.txt", "constraints.txt"]
+)
 def test_every_requirement_is_pinned(name: str) -> None:
     lines = _lines(name)
     assert lines

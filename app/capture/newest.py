@@ -31,10 +31,14 @@ class Capture(abc.ABC):
     """An open camera, used by one thread. Blocking is its right."""
 
     fps: Optional[float] = None
+    release_s = CLOSE_S  # longest wait for the device to be released when the kiosk ends
 
     @abc.abstractmethod
     def read(self) -> Optional[np.ndarray]:
         """The next picture, BGR (H, W, 3) uint8, a new array each time; None: the camera is gone."""
+
+    def interrupt(self) -> None:
+        """Called by another thread: end a read that waits, where that can be done."""
 
     def close(self) -> None:
         """Release the device."""
@@ -49,13 +53,14 @@ class _Reader(threading.Thread):
         self.source, self.number = source, number
         self.since = now
         self.arrived: Optional[float] = None
+        self.capture: Optional[Capture] = None
         self.reason = "the connection was lost"
 
     def run(self) -> None:
         capture = None
         try:
             self.reason = "it cannot be opened"
-            capture = self.source.opener()
+            capture = self.capture = self.source.opener()
             self.reason = "the connection was lost"
             while self.source.wants(self):
                 image = capture.read()
@@ -70,20 +75,25 @@ class _Reader(threading.Thread):
             if capture is not None:
                 capture.close()
 
+    def interrupt(self) -> None:
+        if self.capture is not None:
+            self.capture.interrupt()
+
 
 class NewestSource(Source):
     """`opener` opens the camera (in the reader's thread; raises SourceError with a short reason);
     `name` stands in front of each problem; `stall` s without a new picture, or with the same one
-    again and again, until it is reopened. A camera that is down at the start is waited for."""
+    again and again, until it is reopened; `remedy` stands behind each problem from then on. A camera
+    that is down at the start is waited for."""
 
     live = True
 
     def __init__(
         self, opener: Callable[[], Capture], name: str, stall: float = 3.0, rotate: int = 0, mirror: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, remedy: str = "",
     ) -> None:  # fmt: skip
         self.opener = opener
-        self._name, self._stall, self._clock = name, stall, clock
+        self._name, self._stall, self._clock, self._remedy = name, stall, clock, remedy and " " + remedy
         self._rotate, self._mirror = rotate, mirror
         self._changed = threading.Condition()  # guards all below
         self._slot: Optional[Frame] = None  # newest picture, not yet handed out
@@ -118,7 +128,8 @@ class NewestSource(Source):
             self._number += 1
             reader, self._reader = self._reader, None
         if reader is not None:
-            reader.join(CLOSE_S)
+            reader.interrupt()
+            reader.join(CLOSE_S if reader.capture is None else reader.capture.release_s)
 
     def wants(self, reader: _Reader) -> bool:
         """Is this reader still the one that is listened to?"""
@@ -168,8 +179,10 @@ class NewestSource(Source):
 
     def _give_up(self, reader: _Reader, now: float, reason: str) -> None:
         if self._given_up is not None and self._given_up.is_alive():
-            self.problem = "{}: {}, and its driver does not answer; waiting for it.".format(self._name, reason)
+            self.problem = "{}: {}, and its driver does not answer; waiting for it.{}".format(
+                self._name, reason, self._remedy)  # fmt: skip
             return
+        reader.interrupt()
         self._given_up = reader
         self._number += 1
         self._lost(now, reason)
@@ -181,7 +194,8 @@ class NewestSource(Source):
         self._due = now + BACK_OFF_S[min(self._attempts, len(BACK_OFF_S) - 1)]
         self._attempts += 1
         if self.problem is None or not self._attempts & (self._attempts - 1):
-            self.problem = "{}: {}, reopening (attempt {}).".format(self._name, reason, self._attempts)
+            self.problem = "{}: {}, reopening (attempt {}).{}".format(
+                self._name, reason, self._attempts, self._remedy)  # fmt: skip
 
     def _start(self, now: float) -> _Reader:
         self._number += 1

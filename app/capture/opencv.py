@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Iterator, NamedTuple, Optional, Union
+from typing import Any, Callable, Deque, Iterator, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ READ_S = 1.0  # a read ends this long after the stall, when it has been given up
 # Frames decoded ahead of the detector. Best of six runs on two busy cores, SCRFD-500M at 640x384 and 4 ms
 # of Python on each 720p frame: 75 frames a second with it, 64 without (FFmpeg decodes in two threads itself).
 AHEAD = 3
+CSI_RELEASE_S = 3.0  # an Argus camera that is not released stays blocked for the next start
 CSI = (
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM), width=(int){width}, height=(int){height},"
     " format=(string)NV12, framerate=(fraction){fps}/1 ! nvvidconv ! video/x-raw, format=(string)BGRx"
@@ -77,6 +78,11 @@ def csi(sensor: int, width: int, height: int, fps: int) -> Stream:
     return Stream(CSI.format(sensor=sensor, width=width, height=height, fps=fps), cv2.CAP_GSTREAMER)
 
 
+def device_file(device: str) -> str:
+    """'0' and '/dev/video0' -> '/dev/video0'."""
+    return "/dev/video" + device if device.isdigit() else device
+
+
 def usb(device: str) -> Stream:
     """'/dev/video0' or a camera's number. Raises SourceError at once where it is absent."""
     if not sys.platform.startswith("linux"):  # no device files: the only way to know is to open it
@@ -87,7 +93,7 @@ def usb(device: str) -> Stream:
         if not there:
             raise SourceError("camera {}: there is no such camera.".format(number))
         return Stream(number, cv2.CAP_ANY, camera=True)
-    path = "/dev/video" + device if device.isdigit() else device
+    path = device_file(device)
     if not os.path.exists(path):
         raise SourceError("{}: there is no such camera; is it plugged in?".format(path))
     if not os.access(path, os.R_OK | os.W_OK):
@@ -101,6 +107,8 @@ class OpenCVCapture(Capture):
 
     def __init__(self, stream: Stream, width: int, height: int, fps: int, stall: float) -> None:
         quiet()
+        if stream.backend == cv2.CAP_GSTREAMER:
+            self.release_s = CSI_RELEASE_S
         self._capture = _open_with_timeouts(stream, stall)
         if not self._capture.isOpened():
             self._capture.release()
@@ -147,20 +155,21 @@ class FileSource(Source):
     """Every frame of a video file in its order, decoded a little ahead in a thread of its own.
 
     `time` is the file's position; with `realtime` the frames come at the file's rate (told by
-    `clock`), and late ones are dropped. Raises SourceError where the file is absent or no video.
+    `clock`), and late ones are dropped. `decoder` stands in for cv2.VideoCapture. Raises SourceError
+    where the file is absent or no video.
     A file that ends before its time is told on stderr and in `problem`; what came so far is good.
     """
 
     def __init__(
         self, path: str, rotate: int = 0, mirror: bool = False, realtime: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, decoder: Optional[Callable[[str], Any]] = None,
     ) -> None:  # fmt: skip
         if not os.path.isfile(path):
             raise SourceError("{}: there is no such file.".format(path))
         quiet()
         self._path, self._rotate, self._mirror = path, rotate, mirror
         self.live, self._clock = realtime, clock
-        self._capture = cv2.VideoCapture(path, _ffmpeg())
+        self._capture = decoder(path) if decoder is not None else cv2.VideoCapture(path, _ffmpeg())
         frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if self._capture.isOpened() else 0
         self._first: Optional[np.ndarray] = self._capture.read()[1] if self._capture.isOpened() else None
         if self._first is None:

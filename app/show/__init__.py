@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from settings import Settings
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv")
+JETSON_SCHEMES = ("display", "rtsp", "webrtc", "rtp", "file")
 
 
 def open_output(name: str, settings: "Settings", fps: Optional[float] = None) -> Output:
-    """Open the output `name`: 'window', 'headless', or the file name of a video to write.
+    """Open the output `name`: 'window', 'headless', the file name of a video to write, or, where
+    jetson-utils is installed, one of its addresses (display://0, rtsp://@:8554/kiosk).
 
     `fps` is the rate of the pictures, for a video file (30 where it is not known). Raises UsageError
     for a name that is none of these, and KioskError where the output cannot be opened: for 'window'
@@ -25,12 +27,16 @@ def open_output(name: str, settings: "Settings", fps: Optional[float] = None) ->
         from app.show.headless import HeadlessOutput
 
         return HeadlessOutput()
+    if name.partition("://")[0] in JETSON_SCHEMES and "://" in name:
+        from app.show.jetson import JetsonOutput
+
+        return JetsonOutput(name)
     if name.lower().endswith(VIDEO_SUFFIXES):
         from app.show.video import VideoOutput
 
         return VideoOutput(name, fps)
     raise UsageError(
-        "output '{}': must be window, headless, or the name of a video file ending in {}.".format(
-            name, ", ".join(VIDEO_SUFFIXES[:-1]) + " or " + VIDEO_SUFFIXES[-1]
+        "output '{}': must be window, headless, or the name of a video file ending in {}; on a Jetson also {}://.".format(
+            name, ", ".join(VIDEO_SUFFIXES[:-1]) + " or " + VIDEO_SUFFIXES[-1], "://, ".join(JETSON_SCHEMES)
         )
     )

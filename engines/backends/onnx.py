@@ -5,7 +5,7 @@ from typing import Any, Dict, Union
 
 import numpy as np
 
-from engines.backends.network import Network, Tensor
+from engines.backends.network import Network, Tensor, check
 from errors import ModelError
 
 ERRORS_ONLY = 3  # ONNX Runtime's severity; its warnings about free axes would fill the screen
@@ -47,29 +47,14 @@ class OnnxNetwork(Network):
         self._names = [tensor.name for tensor in self.outputs]
 
     def run(self, feeds: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-        self._check(feeds)
+        if self._session is None:
+            raise ModelError("{}: the network is closed.".format(self.name))
+        check(self.name, self.inputs, feeds)
         arrays = self._session.run(self._names, feeds)
         return dict(zip(self._names, arrays))
 
     def close(self) -> None:
         self._session = None
-
-    def _check(self, feeds: Dict[str, np.ndarray]) -> None:
-        if self._session is None:
-            raise ModelError("{}: the network is closed.".format(self.name))
-        wanted = [tensor.name for tensor in self.inputs]
-        if sorted(feeds) != sorted(wanted):
-            raise ModelError("{}: inputs are {}, but must be {}.".format(
-                self.name, ", ".join(sorted(feeds)) or "none", ", ".join(wanted)))  # fmt: skip
-        for tensor in self.inputs:
-            array = feeds[tensor.name]
-            if array.dtype != tensor.dtype:
-                raise ModelError("{}: input '{}' is {}, but must be {}.".format(
-                    self.name, tensor.name, array.dtype, tensor.dtype))  # fmt: skip
-            fits = [size in (None, got) for size, got in zip(tensor.shape, array.shape)]
-            if array.ndim != len(tensor.shape) or not all(fits):
-                raise ModelError("{}: input '{}' has shape {}, but must be {}.".format(
-                    self.name, tensor.name, _text(array.shape), _text(tensor.shape)))  # fmt: skip
 
 
 def _cores() -> int:
@@ -80,7 +65,3 @@ def _cores() -> int:
 def _tensor(item: Any) -> Tensor:
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in item.shape)
     return Tensor(item.name, shape, np.dtype(DTYPES.get(item.type, np.float32)))
-
-
-def _text(shape: Any) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

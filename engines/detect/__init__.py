@@ -1,17 +1,21 @@
 """Detectors: pictures in, faces out."""
+from typing import Optional
+
 from engines import catalogue
 from engines.detect.detector import Detector
+from engines.sampling.sampler import Sampler
 from errors import UsageError
 from settings import Settings
 
 
-def open_detector(settings: Settings) -> Detector:
-    """The detector that `detector.model` names. Raises UsageError for one that is not there."""
+def open_detector(settings: Settings, sampler: Optional[Sampler] = None) -> Detector:
+    """The detector that `detector.model` names; `sampler` runs its networks (default: on the CPU).
+    Raises UsageError for one that is not there."""
     entry = catalogue.entry(settings.detector.model, "detector", "detector.model")
     if entry["type"] == "mtcnn":
         from engines.detect.mtcnn import Mtcnn
 
-        return Mtcnn.from_settings(settings)
+        return Mtcnn.from_settings(settings, sampler)
     raise UsageError(
         "detector.model: '{}' is in the catalogue, but its type '{}' has no reader yet; choose mtcnn.".format(
             entry["name"], entry["type"]

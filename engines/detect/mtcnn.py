@@ -16,8 +16,9 @@ from engines.detect.boxes import SMALLER, overlaps, regress, squared, suppress
 from engines.detect.detector import Detector, Faces
 from engines.sampling import cpu as sampling
 from engines.sampling.layout import CELL, STRIDE, Layout, layout
+from engines.sampling.sampler import Sampler
 from errors import UsageError
-from settings import AUTO, Settings
+from settings import Settings
 
 WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
 ACROSS_SCALES = 0.7
@@ -37,8 +38,8 @@ class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
     most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
     next. `whole`: what R and O say counts from the whole pixels that were cut, not, as in the
-    original, from the box before it was rounded: landmarks half a pixel nearer. Not for two threads
-    at once (buffers are reused)."""
+    original, from the box before it was rounded: landmarks half a pixel nearer. `sampler` stays its
+    owner's. Not for two threads at once (buffers are reused)."""
 
     def __init__(
         self,
@@ -52,44 +53,37 @@ class Mtcnn(Detector):
         onet_cap: int = 64,
         stride: int = STRIDE,
         whole: bool = False,
+        sampler: Optional[Sampler] = None,
     ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
         self._rnet_cap, self._onet_cap, self._stride = rnet_cap, onet_cap, stride
         self._whole = whole
-        self._blob: Optional[np.ndarray] = None
+        self._sampler = sampler or Sampler()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Mtcnn":
-        """The networks of the catalogue's model, made ready if need be, with config.yaml's settings;
-        what is 'auto' there is the model's own."""
+    def from_settings(cls, settings: Settings, sampler: Optional[Sampler] = None) -> "Mtcnn":
+        """The networks of the catalogue's model that config.yaml names, made ready if need be."""
         from engines import catalogue
         from engines.backends.choose import open_network
         from engines.build import ensure
 
-        entry = catalogue.entry(settings.detector.model, "detector", "detector.model")
-        files = ensure(entry["name"], settings)
-        networks = [open_network(files[role], settings, rewrite=True) for role in ("pnet", "rnet", "onet")]
-        stages, own = entry["stages"], settings.mtcnn
-
-        def chosen(name: str) -> float:
-            value = getattr(own, name)
-            return float(stages[name] if value == AUTO else value)
-
-        threshold = settings.detector.threshold
-        last = float(entry["threshold"] if threshold == AUTO else threshold)
+        files = ensure(settings.detector.model, settings)
+        networks = [open_network(files[role], settings, rewrite=True, role=role) for role in ("pnet", "rnet", "onet")]
+        own, stages = settings.mtcnn, catalogue.stages(settings)
         return cls(
             networks[0],
             networks[1],
             networks[2],
             settings.detector.min_face,
-            (chosen("pnet_threshold"), chosen("rnet_threshold"), last),
-            chosen("factor"),
+            stages.thresholds,
+            stages.factor,
             own.rnet_cap,
             own.onet_cap,
-            stages["stride"],
-            stages["whole"],
+            stages.stride,
+            stages.whole,
+            sampler,
         )
 
     def detect(self, image: np.ndarray) -> Faces:
@@ -139,14 +133,8 @@ class Mtcnn(Detector):
 
     def propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray = NOBODY) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
-        shape = (1, 3, plan.height, plan.width)
-        if self._blob is None or self._blob.shape != shape:
-            self._blob = np.empty(shape, np.float32)
-        sampling.pyramid(image, plan, self._blob)
-        found = self._pnet.run({"input": self._blob})
-        boxes, scores, offsets, levels = decode(
-            plan, found["probability"][0, 1], found["regression"][0], self._thresholds[0]
-        )
+        cells, scores, offsets = self._sampler.scan(self._pnet, image, plan, self._thresholds[0])
+        boxes, levels = located(plan, cells)
         fresh = _apart(boxes, known)
         boxes, scores, offsets, levels = boxes[fresh], scores[fresh], offsets[fresh], levels[fresh]
         pixels = boxes.astype(np.float32)  # whole numbers still: exact, and quicker
@@ -185,10 +173,11 @@ class Mtcnn(Detector):
 
     def _look(
         self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int
-    ) -> Tuple[np.ndarray, Dict[str, Any]]:
-        """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
+    ) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
+        """Run `network` on the boxes' crops; the boxes that its answer counts from, and the answer.
+        Corners count pixels from 1, as everywhere in MTCNN."""
         whole = np.fix(boxes)
-        return whole if self._whole else boxes, network.run({"input": sampling.crops(image, whole - 1, size)})
+        return whole if self._whole else boxes, self._sampler.look(network, image, whole - 1, size)
 
 
 def _cap(cap: int, known: np.ndarray) -> int:
@@ -216,22 +205,17 @@ def _best(found: Faces, known: Optional[Faces] = None) -> Faces:
     return Faces(best.boxes.astype(np.float32), best.scores, best.landmarks.astype(np.float32))
 
 
-def decode(
-    plan: Layout, scores: np.ndarray, offsets: np.ndarray, threshold: np.floating
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cells of PNet's map that pass: boxes (N, 4), scores (N,), offsets (N, 4), level of each (N,).
+def located(plan: Layout, cells: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """What cells (N,) of PNet's map see: boxes (N, 4) and the level of each (N,).
 
-    scores (h, w) and offsets (4, h, w) are PNet's. Boxes are whole pixels of the picture, counted
-    from 1 as in the Matlab original: a cell at (x, y) sees (2x + 1 .. 2x + 12) / scale.
+    Boxes are whole pixels of the picture, counted from 1 as in the Matlab original: a cell at (x, y)
+    sees (2x + 1 .. 2x + 12) / scale.
     """
-    picked = np.flatnonzero(scores.ravel() >= threshold)
-    levels = plan.cells.ravel()[picked]
-    picked, levels = picked[levels >= 0], levels[levels >= 0]
-    rows, columns = np.divmod(picked, scores.shape[1])
+    levels = plan.cells.ravel()[cells]
+    rows, columns = np.divmod(cells, plan.cells.shape[1])
     corner = np.stack([columns * plan.stride - plan.lefts[levels], rows * plan.stride - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
-    boxes = np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale)
-    return boxes, scores.ravel()[picked], offsets.reshape(4, -1)[:, picked].T, levels
+    return np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale), levels
 
 
 def _check(image: Any) -> None:

@@ -27,6 +27,7 @@ class Halves:
     picture alone, so that everything is shrunk in one step."""
 
     def __init__(self, image: np.ndarray, exact: bool = False) -> None:
+        self.whole = image
         self._images = [image]
         self._exact = exact
 
@@ -80,6 +81,19 @@ def to_planes(image: np.ndarray, planes: np.ndarray) -> None:
         target = planes[2 - channel]
         np.multiply(plane, np.float32(SCALE), out=target, dtype=np.float32)
         target -= np.float32(MEAN * SCALE)
+
+
+def candidates(
+    layout: Layout, scores: np.ndarray, offsets: np.ndarray, threshold: np.floating
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells of PNet's map that pass and belong to a level, in the map's order.
+
+    scores (h, w) and offsets (4, h, w) are PNet's. Returns cells (N,), whose row and column are the
+    number divided by w, scores (N,) and offsets (N, 4).
+    """
+    cells = np.flatnonzero(scores.ravel() >= threshold)
+    cells = cells[layout.cells.ravel()[cells] >= 0]
+    return cells, scores.ravel()[cells], offsets.reshape(4, -1)[:, cells].T
 
 
 def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.ndarray:

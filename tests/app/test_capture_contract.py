@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from app.capture import open_source
 from app.capture.newest import NewestSource
 from app.capture.opencv import FileSource
 from app.capture.source import WAIT_S, Source
 from app.capture.still import StillSource
+from settings import Settings
+from tests.doubles.jetson_utils import JetsonUtils
 from tests.doubles.source import FakeCamera, FrameList
 
 
@@ -43,6 +46,19 @@ def live(folder):
     return NewestSource(camera.open, "camera")
 
 
+def jetson(build, uri=None):
+    """jetson-utils, played by its double: a CSI camera, or a file for its decoder."""
+
+    def made(folder, monkeypatch):
+        JetsonUtils(build, images()).install(monkeypatch)
+        settings = Settings()
+        settings.capture.library = "jetson"
+        (folder / "clip.mp4").touch()
+        return open_source(uri or str(folder / "clip.mp4"), settings)
+
+    return made
+
+
 SOURCES = {
     "file": video,
     "file in real time": lambda folder: video(folder, realtime=True),
@@ -51,13 +67,20 @@ SOURCES = {
     "list": lambda folder: FrameList(images()),
     "live": live,
 }
+JETSON = {
+    "jetson camera": jetson("new", "csi://0"),
+    "jetson camera, old build": jetson("old", "csi://0"),
+    "jetson file": jetson("new"),
+    "jetson file, old build": jetson("old"),
+}
 
 
-@pytest.fixture(params=sorted(SOURCES))
-def source(request, tmp_path):
-    with SOURCES[request.param](tmp_path) as made:
+@pytest.fixture(params=sorted(SOURCES) + sorted(JETSON))
+def source(request, tmp_path, monkeypatch):
+    opened = JETSON[request.param](tmp_path, monkeypatch) if request.param in JETSON else None
+    with opened or SOURCES[request.param](tmp_path) as made:
         yield made
-    if isinstance(made, NewestSource):
+    if opened is None and isinstance(made, NewestSource):
         made.opener.__self__.unplug()  # the fake camera's last read hangs until then
 
 

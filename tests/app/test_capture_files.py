@@ -1,5 +1,6 @@
 """Video files, pictures and folders as sources, and choosing one by what the user wrote."""
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -182,6 +183,18 @@ def test_csi_needs_gstreamer_and_then_asks_for_the_size(monkeypatch):
     stream = csi(1, 1280, 720, 30)
     assert stream.backend == cv2.CAP_GSTREAMER
     assert "sensor-id=1 " in stream.target and "width=(int)1280, height=(int)720" in stream.target
+
+
+def test_a_csi_camera_that_opencv_cannot_open_names_the_daemon_that_holds_it(monkeypatch):
+    monkeypatch.setattr(opencv, "has_gstreamer", lambda: True)  # its pipeline will not open here
+    settings = Settings()
+    settings.capture.library = "opencv"
+    with open_source("csi://0", settings) as source:
+        end = time.monotonic() + 10
+        while not source.problem and time.monotonic() < end:
+            source.read()
+        assert "camera csi://0: it cannot be opened" in source.problem
+        assert source.problem.endswith("sudo systemctl restart nvargus-daemon")
 
 
 def test_passwords_are_not_shown():

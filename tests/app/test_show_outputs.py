@@ -11,14 +11,18 @@ from app.show import open_output
 from app.show.output import Event, Output
 from errors import KioskError, UsageError
 from settings import Settings
+from tests.doubles.jetson_utils import JetsonUtils
 from tests.doubles.output import RecordingOutput
 
 PICTURE = np.full((90, 160, 3), 120, np.uint8)
 
 
-@pytest.fixture(params=["window", "headless", "clip.mp4", "clip.avi", "clip.mkv", "recording"])
+JETSON = ["display://0", "rtsp://@:8554/kiosk"]
+
+
+@pytest.fixture(params=["window", "headless", "clip.mp4", "clip.avi", "clip.mkv", "recording"] + JETSON)
 def output(request, tmp_path, monkeypatch):
-    """Each implementation; the window on SDL's driver without a screen."""
+    """Each implementation; the window on SDL's driver without a screen, jetson-utils by its double."""
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     if request.param == "recording":
         return RecordingOutput()
@@ -26,6 +30,9 @@ def output(request, tmp_path, monkeypatch):
         if importlib.util.find_spec("pygame") is None:
             pytest.skip("needs pygame")
         monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    if request.param in JETSON:
+        JetsonUtils().install(monkeypatch)
+        return open_output(request.param, Settings())
     name = request.param if "." not in request.param else str(tmp_path / request.param)
     return open_output(name, Settings(), 25)
 

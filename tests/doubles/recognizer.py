@@ -61,6 +61,7 @@ class FakeRecognizer:
 
     model = "fake"
     dimension = DIMENSION
+    chip_size = 16
     threshold = 0.5
 
     def __init__(self, *settings: Any) -> None:

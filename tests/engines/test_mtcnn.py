@@ -9,7 +9,7 @@ import pytest
 from engines.backends.choose import open_network
 from engines.build import ensure
 from engines.detect.boxes import overlaps
-from engines.detect.mtcnn import Mtcnn, decode
+from engines.detect.mtcnn import Mtcnn, located
 from engines.sampling import cpu
 from engines.sampling.layout import layout, map_size
 from errors import UsageError
@@ -149,7 +149,8 @@ def test_a_cell_is_decoded_as_in_the_original():
     outside = np.argwhere(plan.cells < 0)[0]
     scores[outside[0], outside[1]] = 1.0  # between two scales: no face can be there
     offsets = np.arange(4 * scores.size, dtype=np.float32).reshape((4,) + scores.shape)
-    boxes, found, moved, levels = decode(plan, scores, offsets, 0.6)
+    cells, found, moved = cpu.candidates(plan, scores, offsets, 0.6)
+    boxes, levels = located(plan, cells)
     expected = [np.floor(value / level.scale) for value in (11, 7, 22, 18)]
     assert boxes.tolist() == [expected] and found.tolist() == [np.float32(0.9)] and levels.tolist() == [1]
     assert moved.tolist() == [offsets[:, level.top // 2 + 3, level.left // 2 + 5].tolist()]
@@ -178,6 +179,7 @@ def test_what_is_no_picture_is_refused(networks, wrong, word):
 def test_settings_reach_the_detector(networks):
     image = photo("bbt_redcarpet5.jpg")
     settings = Settings(backend="onnx")
+    settings.detector.model = "mtcnn"
     usual = Mtcnn.from_settings(settings).detect(image)
     settings.detector.min_face = 200
     assert Mtcnn.from_settings(settings).detect(image).count < usual.count

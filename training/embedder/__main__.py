@@ -11,7 +11,7 @@ EXAMPLES = """examples:
   python -m training.embedder pack ../shared/faces packs/
   python -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz --out runs/embedder
   torchrun --nproc-per-node 4 -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz
-  python -m training.embedder export runs/embedder/student.pt engines/models/facenext_112.onnx
+  python -m training.embedder export runs/embedder/main.pt main.onnx
   python -m training.embedder evaluate own edgeface_xs --hard packs/hard.npz --models-dir ../shared/models
 """
 
@@ -25,14 +25,15 @@ def main(arguments: Optional[List[str]] = None) -> int:
     pack = commands.add_parser("pack", help="zip files of crops with an index.csv -> packs")
     pack.add_argument("folder", type=Path)
     pack.add_argument("target", type=Path)
-    train = commands.add_parser("train", help="train a student; the same command goes on after an interruption")
+    train = commands.add_parser("train", help="train students; the same command goes on after an interruption")
     train.add_argument("recipe", type=Path)
     train.add_argument("--packs", type=Path, nargs="+", default=[])
-    train.add_argument("--held-out", type=Path, nargs="*", default=[], help="packs of faces that must not be trained on; the first judges")
+    train.add_argument("--held-out", type=Path, nargs="*", default=[],
+                       help="packs of faces that must not be trained on; the first judges")  # fmt: skip
     train.add_argument("--out", type=Path, default=Path("runs/embedder"))
     train.add_argument("--models-dir", type=Path, help="where the teachers' files are")
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe for this run")
-    export = commands.add_parser("export", help="student.pt -> ONNX")
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe")
+    export = commands.add_parser("export", help="a trained student -> ONNX")
     export.add_argument("weights", type=Path)
     export.add_argument("target", type=Path)
     evaluate = commands.add_parser("evaluate", help="figures of embedders on held-out people")
@@ -59,15 +60,16 @@ def _train(given: argparse.Namespace) -> int:
     from training.embedder import distill
 
     recipe = read_recipe(given.recipe, given.set)
-    print(distill.train(recipe, given.packs, given.out, given.models_dir, given.held_out))
+    for path in distill.train(recipe, given.packs, given.out, given.models_dir, given.held_out):
+        print(path)
     return 0
 
 
 def _export(given: argparse.Namespace) -> int:
-    from training.embedder import distill, export
+    from training.embedder import export, learner
 
-    student, saved = distill.load(given.weights)
-    export.write(student, saved["recipe"]["size"], given.target)
+    student, size, _ = learner.load(given.weights)
+    export.write(student, size, given.target)
     print("{}: {:.2f} MB".format(given.target, given.target.stat().st_size / 1e6))
     return 0
 

@@ -44,8 +44,9 @@ def jitter(x: Tensor, size: int) -> Tensor:
     angle, scale = normal(0.06), torch.exp(normal(0.06)) * FACE / SIDE
     mirror = (torch.rand(count, device=x.device) < 0.5).float() * 2 - 1
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = [torch.stack([cosine * mirror, -sine, normal(0.035)], 1), torch.stack([sine * mirror, cosine, normal(0.035)], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), [count, 3, size, size], align_corners=False)
+    first = torch.stack([cosine * mirror, -sine, normal(0.035)], 1)
+    second = torch.stack([sine * mirror, cosine, normal(0.035)], 1)
+    grid = functional.affine_grid(torch.stack([first, second], 1), [count, 3, size, size], align_corners=False)
     return functional.grid_sample(x, grid, align_corners=False, padding_mode="border")
 
 
@@ -79,7 +80,8 @@ def covered(x: Tensor) -> Tensor:
     tint = _between(x, 0.0, 0.8)
     x = torch.where((lens | bridge) & _some(x, 0.06), x * tint + colour * (1 - tint) * 0.3, x)
     left, top = _between(x, -1, 0.6), _between(x, -1, 0.6)
-    inside = (across > left) & (across < left + _between(x, 0.3, 1.4)) & (down > top) & (down < top + _between(x, 0.3, 0.9))
+    inside = (across > left) & (across < left + _between(x, 0.3, 1.4))
+    inside = inside & (down > top) & (down < top + _between(x, 0.3, 0.9))
     return torch.where(inside & _some(x, 0.12), colour.expand_as(x), x)
 
 
@@ -96,7 +98,8 @@ def blurred(x: Tensor) -> Tensor:
         few.append(functional.interpolate(small, size=(size, size), mode="bilinear", align_corners=False))
     length = int(torch.randint(1, 4, (1,)).item()) * 2 + 1
     angle = float(torch.rand(1).item()) * math.pi
-    return torch.cat(few + [functional.conv2d(parts[1], _streak(length, angle, x), padding=length // 2, groups=3), parts[2]])
+    moved = functional.conv2d(parts[1], _streak(length, angle, x), padding=length // 2, groups=3)
+    return torch.cat(few + [moved, parts[2]])
 
 
 def _streak(length: int, angle: float, like: Tensor) -> Tensor:
@@ -116,8 +119,10 @@ def noisy(x: Tensor) -> Tensor:
 
 # Annex K of the JPEG standard: luminance quantisation at quality 50.
 LUMINANCE = [
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
 ]  # fmt: skip
 
 

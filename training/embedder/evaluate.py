@@ -38,6 +38,7 @@ def folds(same: np.ndarray, different: np.ndarray, count: int = 10) -> float:
     """Mean accuracy of `count` folds, the threshold of each from the others."""
     thresholds = np.linspace(-0.2, 0.9, 221)
     right = np.stack([(same[:, None] > thresholds), (different[:, None] <= thresholds)])  # (2, pairs, thresholds)
+    count = min(count, len(same))
     fold = np.arange(len(same)) % count
     accuracies = []
     for number in range(count):

@@ -65,8 +65,10 @@ class InceptionResnetV1(nn.Module):
 
     def __init__(self, gain: bool = False, scale: float = 1.0, dimension: int = 512) -> None:
         super().__init__()
-        stem = [(32, 3, 2, False), (32, 3, 1, False), (64, 3, 1, True), "pool", (80, 1, 1, False), (192, 3, 1, False),
-                (256, 3, 2, False)]  # fmt: skip
+        stem: List[Any] = [
+            (32, 3, 2, False), (32, 3, 1, False), (64, 3, 1, True), "pool",
+            (80, 1, 1, False), (192, 3, 1, False), (256, 3, 2, False),
+        ]  # fmt: skip
         layers: List[nn.Module] = []
         width = 3
         for one in stem:
@@ -76,11 +78,13 @@ class InceptionResnetV1(nn.Module):
                 leaving, kernel, stride, padding = one
                 layers.append(Layer(width, leaving, kernel, stride, padding, gain))
                 width = leaving
-        block35 = [[(32, 1, 1)], [(32, 1, 1), (32, 3, 1)], [(32, 1, 1), (32, 3, 1), (32, 3, 1)]]
-        block17 = [[(128, 1, 1)], [(128, 1, 1), (128, (1, 7), 1), (128, (7, 1), 1)]]
-        block8 = [[(192, 1, 1)], [(192, 1, 1), (192, (1, 3), 1), (192, (3, 1), 1)]]
-        mixed6 = [[(384, 3, 2)], [(192, 1, 1), (192, 3, 1), (256, 3, 2)]]
-        mixed7 = [[(256, 1, 1), (384, 3, 2)], [(256, 1, 1), (256, 3, 2)], [(256, 1, 1), (256, 3, 1), (256, 3, 2)]]
+        block35: List[Any] = [[(32, 1, 1)], [(32, 1, 1), (32, 3, 1)], [(32, 1, 1), (32, 3, 1), (32, 3, 1)]]
+        block17: List[Any] = [[(128, 1, 1)], [(128, 1, 1), (128, (1, 7), 1), (128, (7, 1), 1)]]
+        block8: List[Any] = [[(192, 1, 1)], [(192, 1, 1), (192, (1, 3), 1), (192, (3, 1), 1)]]
+        mixed6: List[Any] = [[(384, 3, 2)], [(192, 1, 1), (192, 3, 1), (256, 3, 2)]]
+        mixed7: List[Any] = [
+            [(256, 1, 1), (384, 3, 2)], [(256, 1, 1), (256, 3, 2)], [(256, 1, 1), (256, 3, 1), (256, 3, 2)],
+        ]  # fmt: skip
         layers += [Branches(256, block35, gain, 0.17 * scale) for _ in range(5)]
         layers.append(Branches(256, mixed6, gain, pool=True))
         layers += [Branches(896, block17, gain, 0.10 * scale) for _ in range(10)]

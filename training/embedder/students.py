@@ -12,11 +12,10 @@ from torch.nn import functional
 
 from errors import UsageError
 
-def convolution(entering: int, leaving: int, kernel: Any = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution and batch norm; padded to keep the size, but for even kernels, which tile."""
-    sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    padding = tuple(side // 2 if side % 2 else 0 for side in sides)
-    layer = nn.Conv2d(entering, leaving, sides, stride, padding, groups=groups, bias=False)
+
+def convolution(entering: int, leaving: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch norm, padded to keep the size."""
+    layer = nn.Conv2d(entering, leaving, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(leaving))
 
 
@@ -111,7 +110,7 @@ def build(spec: Dict[str, Any], dimension: int = 512) -> nn.Module:
     """A student from its recipe: {type: facenext, stem: 24, ...}. Raises UsageError for an unknown type."""
     from training.embedder.inception import InceptionResnetV1
 
-    types = {"kiosk_net": KioskNet, "inception_resnet_v1": InceptionResnetV1}
+    types: Dict[str, Any] = {"kiosk_net": KioskNet, "inception_resnet_v1": InceptionResnetV1}
     arguments = dict(spec)
     kind = arguments.pop("type", None)
     if kind not in types:
@@ -124,7 +123,8 @@ def cost(network: nn.Module, size: int) -> Tuple[float, float]:
     counted = [0]
 
     def count(layer: nn.Module, _: Any, out: Tensor) -> None:
-        counted[0] += out[0].numel() * layer.weight[0].numel() if isinstance(layer, nn.Conv2d) else layer.weight.numel()
+        weights = layer.weight[0] if isinstance(layer, nn.Conv2d) else layer.weight
+        counted[0] += (out[0].numel() if isinstance(layer, nn.Conv2d) else 1) * weights.numel()  # type: ignore[operator]
 
     hooks = [
         layer.register_forward_hook(count)

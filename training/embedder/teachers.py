@@ -5,8 +5,9 @@ every cosine as it was up to the energy that it drops (figure: `kept`).
 """
 import functools
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
+import numpy as np
 import onnx
 import torch
 from onnx2torch import convert
@@ -65,15 +66,17 @@ class Teachers(nn.Module):
 
 
 def as_module(path: Path) -> nn.Module:
-    """An ONNX file as a torch module. Its constants become initializers and empty optional inputs go:
-    onnx2torch takes no others."""
+    """An ONNX file as a torch module. Its constants and widened half weights become initializers, and
+    empty optional inputs go: onnx2torch takes no others."""
     model = onnx.load(str(path))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
     kept = []
     for node in model.graph.node:
-        if node.op_type == "Constant":
-            tensor = node.attribute[0].t
-            tensor.name = node.output[0]
-            model.graph.initializer.append(tensor)
+        if node.op_type == "Constant" or (node.op_type in ("Cast", "Identity") and node.input[0] in weights):
+            tensor = node.attribute[0].t if node.op_type == "Constant" else weights[node.input[0]]
+            value = onnx.numpy_helper.to_array(tensor)
+            value = value.astype(np.float32) if node.op_type == "Cast" else value
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
             continue
         while node.input and not node.input[-1]:
             node.input.pop()
@@ -87,9 +90,9 @@ def _fixed_shapes(module: fx.GraphModule) -> fx.GraphModule:
     """Reshapes, splits and powers by numbers in place of tensors, which torch.compile cannot see into."""
     layers = dict(module.named_modules())
     for node in list(module.graph.nodes):
-        replace = {"OnnxReshape": _reshape, "OnnxSplit13": _split, "OnnxPow": torch.pow}.get(type(layers.get(node.target)).__name__)
+        replace = FIXED.get(type(layers.get(node.target)).__name__)
         if node.op == "call_module" and replace and len(node.args) == 2:
-            sizes = functools.reduce(getattr, node.args[1].target.split("."), module).tolist()
+            sizes = functools.reduce(getattr, node.args[1].target.split("."), module).tolist()  # type: ignore[operator]
             with module.graph.inserting_before(node):
                 fixed = module.graph.call_function(replace, (node.args[0], sizes))
             if replace is _split:
@@ -106,3 +109,6 @@ def _reshape(x: Tensor, sizes: List[int]) -> Tensor:
 
 def _split(x: Tensor, sizes: List[int], axis: int) -> Sequence[Tensor]:
     return x.split(sizes, axis)
+
+
+FIXED: Dict[str, Callable] = {"OnnxReshape": _reshape, "OnnxSplit13": _split, "OnnxPow": torch.pow}

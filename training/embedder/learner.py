@@ -1,0 +1,115 @@
+"""One student while it learns: its network, the average of its weights over time, its optimiser."""
+import copy
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.embedder import augment, students
+from training.runlog import Recipe, revision
+
+SIZE = 112  # pixels of a student's input, where its recipe says nothing else
+
+
+class Learner:
+    """`spec` is the student's part of the recipe; its outputs have as many numbers as the teachers' joined basis."""
+
+    def __init__(self, name: str, spec: Dict[str, Any], dimension: int, recipe: Recipe, device: str) -> None:
+        self.name, self.spec, self.device = name, spec, device
+        self.size = spec.get("size", SIZE)
+        self.dimension = dimension
+        network = students.build({key: value for key, value in spec.items() if key != "size"}, dimension).to(device)
+        self.network = network.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval()  # what is kept in the end
+        self._keep = recipe["average"]
+        matrices = [weight for weight in network.parameters() if weight.ndim > 1 and weight.requires_grad]
+        vectors = [weight for weight in network.parameters() if weight.ndim <= 1 and weight.requires_grad]
+        groups = [{"params": matrices, "weight_decay": recipe["weight_decay"]}, {"params": vectors, "weight_decay": 0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe["rate"], betas=(0.9, 0.99), fused=device == "cuda")
+        self._relations = recipe["relations"]
+        self._forward: Any = self.network
+
+    def prepare(self, world: int, compiled: bool) -> None:
+        """Share the gradients between `world` processes, compile the forward pass."""
+        if world > 1:
+            self._forward = nn.parallel.DistributedDataParallel(self.network)
+        if compiled:
+            self._forward = torch.compile(self._forward)
+
+    def learn(self, pictures: Tensor, target: Tensor, rate: float, step: int) -> Tensor:
+        """One step on views (B, 3, S, S) in 0..1 and the teachers' embeddings (B, D); gives 1 - cosine, meaned."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pictures = ((sized(pictures, self.size) - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            out = self._forward(pictures)
+        apart, relations = agreement(out.float(), target)
+        self.optimizer.zero_grad(set_to_none=True)
+        (4 * apart + self._relations * relations).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self._follow(min(self._keep, step / (step + 20)))
+        return apart.detach()
+
+    @torch.no_grad()
+    def _follow(self, keep: float) -> None:
+        """Move the average a little towards the network."""
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
+        for average, now in zip(self.average.buffers(), self.network.buffers()):
+            if now.is_floating_point():
+                average.lerp_(now, 1 - keep)
+            else:
+                average.copy_(now)
+
+    @torch.no_grad()
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Crops (N, 128, 128, 3) uint8 -> (N, D) of unit length, by the average."""
+        rows = []
+        for start in range(0, len(images), 256):
+            x = augment.plain(torch.from_numpy(images[start : start + 256]).to(self.device), self.size)
+            rows.append(functional.normalize(self.average((x - 0.5) / 0.5), dim=1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def state(self) -> Dict[str, Any]:
+        return {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
+
+    def load_state(self, state: Dict[str, Any]) -> None:
+        for name, value in state.items():
+            getattr(self, name).load_state_dict(value)
+
+    def save(self, path: Path, recipe: Recipe) -> None:
+        """What an export needs: the average in half precision, and the recipe that it came from."""
+        half = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self.average.state_dict().items()
+        }
+        kept = {"spec": self.spec, "dimension": self.dimension, "recipe": recipe, "revision": revision()}
+        torch.save(dict(kept, state=half), str(path))
+
+
+def agreement(out: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:
+    """1 - cosine, meaned; and the mean squared difference of all similarities within the batch.
+
+    `out` (B, D) as the student gives it, `target` (B, D) of unit length.
+    """
+    out = functional.normalize(out, dim=1)
+    return (1 - (out * target).sum(1)).mean(), (out @ out.T - target @ target.T).square().mean()
+
+
+def sized(x: Tensor, size: int) -> Tensor:
+    if x.shape[-1] == size:
+        return x
+    return functional.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def load(path: Path) -> Tuple[nn.Module, int, Dict[str, Any]]:
+    """A trained student from its file: the network, its input size, and what it was saved with."""
+    saved = torch.load(str(path), map_location="cpu", weights_only=True)
+    spec = dict(saved["spec"])
+    size = spec.pop("size", SIZE)
+    student = students.build(spec, saved["dimension"])
+    student.load_state_dict({name: value.float() for name, value in saved["state"].items()})
+    return student.eval(), size, saved
