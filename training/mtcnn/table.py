@@ -41,7 +41,10 @@ def nets(rows: Dict[str, Dict[str, Path]], photos: Sequence[Photo], threads: int
     """Role -> a line for each different file."""
     found: Dict[str, Rows] = {}
     for role in SIZES:
-        own = {name: paths[role] for name, paths in rows.items()}
+        own: Dict[str, Path] = {}
+        for name, paths in rows.items():
+            if paths[role] not in own.values():
+                own[name] = paths[role]
         times = cascade.nets_timed(own, role, threads)
         samples = cascade.validation(photos, role)
         found[role] = []
