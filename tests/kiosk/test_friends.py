@@ -8,7 +8,9 @@ from engines.recognizer import Recognizer
 from settings import load
 from tests import ROOT, shared
 
-LEAST = 0.8  # of the frames in which the reference sees the face
+# Of the frames in which the reference sees the face. Our own MTCNN, taught from 1,351 photos, loses a face that looks
+# down in profile for half a second, and with it the track and its votes.
+LEAST = {"mtcnn": 0.8, "mtcnn_own": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -20,20 +22,21 @@ def scene():
     return frames, reference(frames, shared("models/scrfd/scrfd_2.5g_kps_dynamic.onnx"))
 
 
-@pytest.fixture(scope="module", params=["edgeface_xs", "own"])
+@pytest.fixture(scope="module", params=["edgeface_xs mtcnn", "own mtcnn", "edgeface_xs mtcnn_own"])
 def recognizer(request, shared_models):
-    settings = load(ROOT / "config.yaml", ["embedder.model=" + request.param])
+    embedder, detector = request.param.split()
+    settings = load(ROOT / "config.yaml", ["embedder.model=" + embedder, "detector.model=" + detector])
     with Recognizer.from_settings(settings) as opened:
-        yield Remembering(opened), settings, request.param
+        yield Remembering(opened), settings
 
 
 @pytest.mark.parametrize("left_out", PEOPLE)
 def test_each_left_out_in_turn(scene, recognizer, left_out):
     frames, counted = scene
-    remembering, settings, model = recognizer
+    remembering, settings = recognizer
     found = measure(frames, counted, remembering, settings, Path(str(shared("video/friends_gallery"))), left_out)
     assert found.wrong == []
     assert found.named[left_out] == 0
-    if model == "edgeface_xs":
+    if settings.embedder.model == "edgeface_xs":
         shares = {person: round(found.share(person), 3) for person in PEOPLE if person != left_out}
-        assert min(shares.values()) >= LEAST, shares
+        assert min(shares.values()) >= LEAST[settings.detector.model], shares
