@@ -37,6 +37,7 @@ RANGES: Dict[str, Tuple[float, float]] = {
     "mtcnn.factor": (0.3, 0.95),
     "mtcnn.rnet_cap": (1, 100000),
     "mtcnn.onet_cap": (1, 100000),
+    "scrfd.size": (64, 4096),
     "recognition.threshold": (-1, 1),
     "recognition.margin": (0, 1),
     "tracking.min_overlap": (0.01, 1),
@@ -84,6 +85,12 @@ class Mtcnn:
     factor: float = 0.709
     rnet_cap: int = 256
     onet_cap: int = 64
+
+
+@dataclasses.dataclass
+class Scrfd:
+    size: int = 640
+    close_ups: bool = True
 
 
 @dataclasses.dataclass
@@ -147,6 +154,7 @@ class Settings:
     capture: Capture = dataclasses.field(default_factory=Capture)
     detector: Detector = dataclasses.field(default_factory=Detector)
     mtcnn: Mtcnn = dataclasses.field(default_factory=Mtcnn)
+    scrfd: Scrfd = dataclasses.field(default_factory=Scrfd)
     embedder: Embedder = dataclasses.field(default_factory=Embedder)
     recognition: Recognition = dataclasses.field(default_factory=Recognition)
     tracking: Tracking = dataclasses.field(default_factory=Tracking)
