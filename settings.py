@@ -30,7 +30,7 @@ RANGES: Dict[str, Tuple[float, float]] = {
     "capture.height": (0, 10000),
     "capture.fps": (0, 1000),
     "capture.stall": (0.2, 3600),
-    "detector.min_face": (20, 2000),
+    "detector.min_face": (10, 2000),
     "detector.threshold": (0, 1),
     "mtcnn.pnet_threshold": (0, 1),
     "mtcnn.rnet_threshold": (0, 1),
@@ -101,7 +101,7 @@ class Embedder:
 @dataclasses.dataclass
 class Recognition:
     threshold: Number = AUTO
-    margin: float = 0.05
+    margin: Number = AUTO
 
 
 @dataclasses.dataclass

@@ -6,6 +6,7 @@ What a file gives is read from the file, in a first run on a black picture: Insi
 pixels a face that fills the picture is larger than what the anchors were trained for, so a second
 pass over a small copy looks for close-ups, for a tenth of the time.
 """
+
 import functools
 import math
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple

@@ -3,6 +3,7 @@
 After scrfd.py of InsightFace: loops over anchors, float64 throughout, suppression box by box. The
 network is run by itself, not through engines/backends.
 """
+
 from typing import Any, Dict, List
 
 import cv2
@@ -63,5 +64,3 @@ def overlap(one: List[float], other: List[float]) -> float:
     shared = max(width, 0.0) * max(height, 0.0)
     area, other_area = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return shared / (area + other_area - shared)
-
-

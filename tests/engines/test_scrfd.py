@@ -1,4 +1,5 @@
 """SCRFD against the plain reference on real photos, its two layouts, close-ups, and what it refuses."""
+
 import os
 
 import cv2
