@@ -12,7 +12,7 @@ import numpy as np
 
 COLOURS = ("#2f6f8f", "#c0562f", "#4c8f4f", "#8a5a9e", "#b38a1d", "#3b4a8c", "#9c3d5e", "#5b7f86", "#777777")
 DASHES = ("", "6 3", "2 3")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 380, 58, 16, 16, 52
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 544, 370, 58, 16, 16, 52
 MOST_POINTS = 400
 THUMB = 112  # pixels
 STYLE = """
@@ -29,7 +29,8 @@ section > p { margin: 0 0 16px; max-width: 78ch; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 15px; font-variant-numeric: tabular-nums; margin: 6px 0 20px; }
 th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
-th, td { padding: 7px 14px; text-align: right; white-space: nowrap; }
+th, td { padding: 7px 11px; text-align: right; white-space: nowrap; }
+th { white-space: normal; max-width: 104px; vertical-align: bottom; line-height: 1.25; font-size: 14px; }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 td.best { font-weight: 650; color: var(--accent); }
