@@ -55,13 +55,13 @@ class Cohort:
         self._curves = {key: np.log(np.array(data[key], float)) for key in ("rate", "low", "high")}
 
     @classmethod
-    def of(cls, model: str, path: Path = COHORTS) -> "Cohort":
+    def of(cls, model: str) -> "Cohort":
         """Raises UsageError for a model that has none."""
-        cohorts = json.loads(path.read_text(encoding="utf-8"))
+        cohorts = json.loads(COHORTS.read_text(encoding="utf-8"))
         if model not in cohorts:
             raise UsageError(
                 "There are no impostor statistics of the model {} in {} (only of {}); make them with "
-                "'benchmarks/cohort.py {}'.".format(model, path, ", ".join(sorted(cohorts)), model)
+                "'benchmarks/cohort.py {}'.".format(model, COHORTS, ", ".join(sorted(cohorts)), model)
             )
         return cls(cohorts[model])
 

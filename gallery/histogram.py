@@ -9,7 +9,7 @@ from typing import Any, List, Tuple
 import numpy as np
 
 STEP = 0.05
-EDGES = np.round(np.arange(-0.3, 1.0 + STEP, STEP), 2)
+EDGES = np.round(np.arange(-0.3, 1.0 + STEP, STEP), 2) + 0.0  # no -0.0
 BAR = 28  # characters
 WIDTH, HEIGHT, LEFT, TOP, GROUND = 720, 300, 46, 40, 250  # pixels of the SVG
 OTHERS, SAME = "#b9583a", "#2f6f8f"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.cohort import statistics, strangers
 from errors import UsageError
 from gallery.calibrate import COHORTS, MARGIN, Cohort, Sample, interval, propose
 from gallery.histogram import shares, svg
@@ -135,22 +136,11 @@ def test_the_histogram_holds_everything():
 
 
 def test_the_command_stores_what_auto_uses(command, enrolled, settings, tmp_path, monkeypatch):  # noqa: F811
-    fake = {
-        "fake": json.loads(
-            json.dumps(
-                {
-                    "faces": 1000,
-                    "mean": 0.0,
-                    "spread": 0.12,
-                    "similarity": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
-                    **{key: [0.5, 0.2, 0.05, 6e-3, 4e-4, 2e-5] for key in ("rate", "low", "high")},
-                }
-            )
-        )
-    }
+    cohort = {"faces": 1000, "mean": 0.0, "spread": 0.12, "similarity": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]}
+    cohort.update((key, [0.5, 0.2, 0.05, 6e-3, 4e-4, 2e-5]) for key in ("rate", "low", "high"))
     path = tmp_path / "cohort.json"
-    path.write_text(json.dumps(fake))
-    monkeypatch.setattr("gallery.calibrate.Cohort.of.__func__.__defaults__", (path,))
+    path.write_text(json.dumps({"fake": cohort}))
+    monkeypatch.setattr("gallery.calibrate.COHORTS", path)
     picture = tmp_path / "picture.svg"
     code, out, _ = command("calibrate", "--far", "0.02", "--picture", str(picture), "--json")
     assert code == 0
@@ -169,3 +159,22 @@ def test_the_command_stores_what_auto_uses(command, enrolled, settings, tmp_path
     assert command("calibrate", "--dry-run")[0] == 0
     with Gallery.open(settings, "fake", 64, 0.5) as gallery:
         assert gallery.threshold == 0.5
+
+
+def test_the_command_that_makes_cohorts_counts_pairs():
+    """On random directions the share of pairs at a similarity is the normal distribution's."""
+    draw = np.random.RandomState(3)
+    vectors = draw.standard_normal((400, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    made = Cohort(statistics(vectors))
+    for rate in (0.3, 0.05, 0.005):
+        similarity = made_cohort().similarity(rate)
+        assert made.rate(similarity) == pytest.approx(rate, rel=0.15)
+        assert made.rate(similarity, "low") < rate < made.rate(similarity, "high")
+    assert made.mean == pytest.approx(0, abs=0.002) and made.spread == pytest.approx(DIMENSION**-0.5, rel=0.02)
+
+
+def test_who_is_there_twice_or_must_not_be_there_is_left_out_of_a_cohort():
+    vectors = np.eye(6, DIMENSION, dtype=np.float32)
+    vectors[3] = vectors[1]
+    assert strangers(vectors, vectors[4:5]).tolist() == [0, 1, 2, 5]
