@@ -143,7 +143,9 @@ class Scrfd(Detector):
             self._points.close()
 
     def _detect(self, images: List[np.ndarray]) -> List[Faces]:
-        """Pictures of one shape."""
+        """Pictures of one shape; those smaller than min_face have no faces."""
+        if max(images[0].shape[:2]) < self._min_face:
+            return [Faces.none() for _ in images]
         passes = [self._look(images, self._size)]
         if self._close_ups:
             least = CLOSE_UP_SHARE * min(images[0].shape[:2])
