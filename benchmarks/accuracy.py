@@ -179,11 +179,11 @@ class Bench:
 
     def measure_identification(self) -> None:
         options = self.options
-        columns = [Column("embedder"), Column("DIR % at FAR 1 %", "{:.1f}", "max"), Column("own threshold", "{:.3f}"),
-                   Column("known named"), Column("wrongly"), Column("strangers named"),
-                   Column("calibrated", "{:.3f}"), Column("known named "), Column("wrongly "),
-                   Column("strangers named "), Column("ms a face", "{:.1f}", "min"),
-                   Column("MB", "{:.1f}", "min")]  # fmt: skip
+        counted = ["known named", "wrongly", "strangers named"]
+        columns = [Column("embedder"), Column("DIR % at FAR 1 %", "{:.1f}", "max"), Column("own threshold", "{:.3f}")]
+        columns += [Column(one) for one in counted] + [Column("calibrated threshold", "{:.3f}")]
+        columns += [Column(one + ", calibrated") for one in counted]
+        columns += [Column("ms a face", "{:.1f}", "min"), Column("MB", "{:.1f}", "min")]
         rows: List[List[Any]] = []
         curves, misses, looks = [], [], {}
         for name in self.names("embedder"):
@@ -245,7 +245,7 @@ class Bench:
         options = self.options
         photos = detection.read_photos(options.detection, "val", options.limit)
         street = _large_picture()
-        sizes = [detection._label(size) for size in detection.SIZES]
+        sizes = [detection.label(size) for size in detection.SIZES]
         columns = [Column("detector"), Column("AP %", "{:.1f}", "max")]
         columns += [
             Column("recall % at {:g} false a photo".format(rate), "{:.1f}", "max") for rate in detection.FALSE_PER_PHOTO

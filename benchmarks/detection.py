@@ -94,7 +94,7 @@ def measure(photos: List[Photo], wide: Timed, usual: Timed) -> Detection:
             misses.append((photo.name, box))
     active = sum(int((~photo.ignored).sum()) for photo in photos)
     judged = measures.gathered(scores, verdicts, active)
-    recall = {_label(size): hits / max(1, total) for size, (hits, total) in found.items()}
+    recall = {label(size): hits / max(1, total) for size, (hits, total) in found.items()}
     recall["all"] = sum(hits for hits, _ in found.values()) / max(1, active)
     at = tuple(measures.recall_at(judged, rate) for rate in FALSE_PER_PHOTO)
     return Detection(judged, measures.average_precision(judged), at, recall, false, float(np.median(times)), misses)
@@ -138,7 +138,7 @@ def measure_wider(images: Path, truth: Path, detector: Timed, limit: Optional[in
     return wider.evaluate({name: faces[name] for name in names}, found)
 
 
-def _label(size: Tuple[int, int]) -> str:
+def label(size: Tuple[int, int]) -> str:
     low, high = size
     return (
         "under {}".format(high)

@@ -109,7 +109,7 @@ class Scrfd(Detector):
         """The faces of each picture; in one run where they have one shape and the network takes several."""
         for image in images:
             check_picture(image)
-        together = self._batch != 1 and len({image.shape for image in images}) == 1
+        together = self._batch is None and len({image.shape for image in images}) == 1
         groups = [list(images)] if together else [[image] for image in images]
         return [faces for group in groups for faces in self._detect(group)]
 
