@@ -1,9 +1,11 @@
 """The WIDER FACE protocol against a case worked out by hand, and its ground truth as it is published."""
+import cv2
 import numpy as np
 import pytest
 
-from benchmarks import wider
+from benchmarks import detection, wider
 from benchmarks.wider import Truth
+from engines.detect.detector import Faces
 from errors import UsageError
 from tests import shared
 
@@ -72,3 +74,25 @@ def test_the_published_lists_are_read_whole():
 def test_a_missing_list_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"wider_face_val_bbx_gt\.txt"):
         wider.read_boxes(tmp_path)
+
+
+def test_a_detector_is_measured_on_the_photos_that_are_there(tmp_path):
+    """A detector that knows the truth of the one photo that is there finds all of its faces."""
+    pytest.importorskip("scipy", reason="needs scipy for the .mat files")
+    folder = shared("detection/wider")
+    everything = wider.read_truth(folder)
+    name = min(name for name, one in everything.items() if one.counts["easy"].any())
+    truth = everything[name]
+    (tmp_path / name).parent.mkdir()
+    cv2.imwrite(str(tmp_path / name), np.zeros((768, 1024, 3), np.uint8))
+
+    class Knowing:
+        def detect(self, image):
+            boxes = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
+            scores = np.linspace(0.9, 0.5, len(boxes))
+            return Faces(boxes, scores, np.zeros((len(boxes), 5, 2)))
+
+    found = detection.measure_wider(tmp_path, folder, Knowing())
+    assert found["easy"] == pytest.approx(1.0) and found["hard"] == pytest.approx(1.0)
+    with pytest.raises(UsageError, match="has none of WIDER FACE's validation photos"):
+        detection.measure_wider(tmp_path / "empty", folder, Knowing())
