@@ -24,16 +24,18 @@ main { max-width: 1220px; margin: 0 auto; padding: 40px 28px 80px; }
 header p, section > p, figcaption { color: var(--soft); }
 h1 { font-size: 30px; margin: 0 0 4px; letter-spacing: -.01em; }
 h2 { font-size: 21px; margin: 0 0 6px; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 24px 26px; margin-top: 26px; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 24px 26px;
+          margin-top: 26px; }
 section > p { margin: 0 0 16px; max-width: 78ch; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 15px; font-variant-numeric: tabular-nums; margin: 6px 0 20px; }
 th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
 th, td { padding: 7px 11px; text-align: right; white-space: nowrap; }
-th { white-space: normal; max-width: 104px; vertical-align: bottom; line-height: 1.25; font-size: 14px; }
+th { white-space: normal; min-width: 66px; max-width: 108px; vertical-align: bottom; line-height: 1.25; font-size: 14px; }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 td.best { font-weight: 650; color: var(--accent); }
+.key { display: inline-block; margin-right: 14px; }
 .charts { display: flex; flex-wrap: wrap; gap: 18px; }
 figure { margin: 0; }
 figcaption { font-size: 14px; margin: 2px 0 8px; }
@@ -172,7 +174,7 @@ def chart(caption: str, x: Axis, y: Axis, series: Sequence[Tuple[str, np.ndarray
         )
     )
     keys = "".join(
-        '<span style="margin-right:14px"><span style="color:{}">&#9632;</span> {}</span>'.format(
+        '<span class="key"><span style="color:{}">&#9632;</span> {}</span>'.format(
             COLOURS[row % len(COLOURS)], escape(name)
         )
         for row, (name, _, _) in enumerate(series)
