@@ -183,7 +183,6 @@ class Bench:
         columns = [Column("embedder"), Column("DIR % at FAR 1 %", "{:.1f}", "max"), Column("own threshold", "{:.3f}")]
         columns += [Column(one) for one in counted] + [Column("calibrated threshold", "{:.3f}")]
         columns += [Column(one + ", calibrated") for one in counted]
-        columns += [Column("ms a face", "{:.1f}", "min"), Column("MB", "{:.1f}", "min")]
         rows: List[List[Any]] = []
         curves, misses, looks = [], [], {}
         for name in self.names("embedder"):
@@ -197,7 +196,6 @@ class Bench:
                 found = identification.measure(
                     options.people, options.strangers, recognizer, own, options.photos, 0.01, options.limit, cohort
                 )
-                ms = _embedding_time(recognizer)
             threshold, looks[name] = recognizer.threshold, found
             right = np.array([look.match.person == look.person for look in found.known])
             curve = measures.identification(identification.similarities(found.known), right,
@@ -209,7 +207,7 @@ class Bench:
                 row += [found.proposal.threshold, *_counts(found, found.proposal.threshold, found.proposal.margin)]
             else:
                 row += [None] * 4
-            rows.append(row + [ms, megabytes(name)])
+            rows.append(row)
         drawn = [
             chart("Right names by false alarms", Axis("strangers named (FAR)", 0.005, 1, True),
                   Axis("known people named rightly (DIR)", 0.8, 1), curves),
@@ -345,19 +343,6 @@ def _misnaming(found: identification.Identification) -> Tuple[np.ndarray, np.nda
     thresholds = np.linspace(0.1, 0.5, 81)
     best = identification.similarities(found.strangers)
     return thresholds, np.array([(best >= one).mean() for one in thresholds])
-
-
-def _embedding_time(recognizer: Recognizer, rounds: int = 15) -> float:
-    """Median milliseconds of one face."""
-    import time
-
-    chip = np.full((1, recognizer.embedder.size, recognizer.embedder.size, 3), 90, np.uint8)
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        recognizer.embed_chips(chip)
-        times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times[2:]))
 
 
 def _large_picture() -> np.ndarray:

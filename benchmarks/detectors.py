@@ -50,7 +50,8 @@ class Yunet(Detector):
     """OpenCV's own way to run it; its points come in our order, left and right as seen in the picture."""
 
     def __init__(self, path: Path, threshold: float) -> None:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a warning a picture, otherwise
+        if hasattr(cv2.utils, "logging"):  # OpenCV 5 would warn at every picture
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), threshold, 0.3, 5000)
 
     def detect(self, image: np.ndarray) -> Faces:

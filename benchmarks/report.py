@@ -31,7 +31,8 @@ section > p { margin: 0 0 16px; max-width: 78ch; }
 table { border-collapse: collapse; font-size: 15px; font-variant-numeric: tabular-nums; margin: 6px 0 20px; }
 th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line); }
 th, td { padding: 7px 11px; text-align: right; white-space: nowrap; }
-th { white-space: normal; min-width: 66px; max-width: 108px; vertical-align: bottom; line-height: 1.25; font-size: 14px; }
+th { white-space: normal; min-width: 66px; max-width: 108px;
+     vertical-align: bottom; line-height: 1.25; font-size: 14px; }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 td.best { font-weight: 650; color: var(--accent); }
