@@ -31,10 +31,12 @@ from benchmarks.report import Axis, Column, Report, chart, charts, printed, shee
 from engines import catalogue  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
 from errors import KioskError, UsageError  # noqa: E402
-from gallery.calibrate import Cohort  # noqa: E402
+from gallery.calibrate import MARGIN, Cohort  # noqa: E402
 from settings import Settings, load  # noqa: E402
 
 KINDS = ("verification", "identification", "detection", "alignment")
+NEEDS = {"verification": "an embedder", "identification": "an embedder",
+         "detection": "a detector", "alignment": "a detector", "wider": "a detector"}  # fmt: skip
 LOW = 0.05  # score down to which detectors answer for their curves
 FAILURES = 12  # pictures in a contact sheet
 EXAMPLES = """examples:
@@ -91,13 +93,20 @@ class Bench:
         self.options = options
         changes = ["threads={}".format(options.threads)]
         self.settings: Settings = load(ROOT / "config.yaml", changes + options.set)
+        self._named = {
+            "an embedder": self._names("embedder", []),
+            "a detector": self._names("detector", list(USUAL)),
+        }
         self.figures: Dict[str, Any] = {"machine": report.machine(options.threads)}
         subtitle = "Measured by benchmarks/accuracy.py; {}".format(self.figures["machine"])
         self.report = Report("Accuracy of the face recognition kiosk", subtitle)
 
     def run(self, what: Sequence[str]) -> None:
         for kind in KINDS if "all" in what else what:
-            getattr(self, "measure_" + kind)()
+            if self._named[NEEDS[kind]]:
+                getattr(self, "measure_" + kind)()
+            else:
+                print("left out: {} (it takes a model that is {})".format(kind, NEEDS[kind]), file=sys.stderr)
 
     def write(self) -> None:
         self.options.out.mkdir(parents=True, exist_ok=True)
@@ -113,9 +122,8 @@ class Bench:
         self.figures[kind] = {row[0]: dict(zip(names[1:], row[1:])) for row in rows}
         self.report.section(title, text, table(columns, rows), *parts)
 
-    def names(self, kind: str) -> List[str]:
-        """The models of --models that are of this kind; by default all that are at hand, detectors with peers."""
-        peers = list(USUAL) if kind == "detector" else []
+    def _names(self, kind: str, peers: List[str]) -> List[str]:
+        """The models of --models that are of this kind; by default all that are at hand, with the peers."""
         known = catalogue.names(kind) + peers
         if self.options.models:
             both = catalogue.names("detector") + catalogue.names("embedder") + list(USUAL)
@@ -135,7 +143,7 @@ class Bench:
     def measure_verification(self) -> None:
         options = self.options
         pairs = verification.read_pairs(options.pairs, options.limit)
-        embedders = verification.open_embedders(self.names("embedder"), self.settings)
+        embedders = verification.open_embedders(self._named["an embedder"], self.settings)
         judged = verification.measure(options.pairs, pairs, embedders, self.settings, options.aligned)
         columns = [Column("embedder"), Column("accuracy %", "{:.2f}", "max"), Column("± error", "{:.2f}"),
                    Column("TAR % at FAR 1e-2", "{:.1f}", "max"), Column("TAR % at FAR 1e-3", "{:.1f}", "max"),
@@ -180,12 +188,13 @@ class Bench:
     def measure_identification(self) -> None:
         options = self.options
         counted = ["known named", "wrongly", "strangers named"]
-        columns = [Column("embedder"), Column("DIR % at FAR 1 %", "{:.1f}", "max"), Column("own threshold", "{:.3f}")]
-        columns += [Column(one) for one in counted] + [Column("calibrated threshold", "{:.3f}")]
+        columns = [Column("embedder"), Column("DIR % at FAR 1 %", "{:.1f}", "max")]
+        columns += [Column("model's threshold", "{:.3f}"), *(Column(one) for one in counted)]
+        columns += [Column("calibrated threshold", "{:.3f}")]
         columns += [Column(one + ", calibrated") for one in counted]
         rows: List[List[Any]] = []
         curves, misses, looks = [], [], {}
-        for name in self.names("embedder"):
+        for name in self._named["an embedder"]:
             own = dataclasses.replace(self.settings, embedder=dataclasses.replace(self.settings.embedder, model=name))
             try:
                 cohort = Cohort.of(name)
@@ -202,7 +211,7 @@ class Bench:
                                             identification.similarities(found.strangers))  # fmt: skip
             curves.append((name, *curve))
             misses.append((name, *_misnaming(found)))
-            row = [name, 100 * measures.rate_at(curve, 0.01), threshold, *_counts(found, threshold, 0.05)]
+            row = [name, 100 * measures.rate_at(curve, 0.01), threshold, *_counts(found, threshold, MARGIN)]
             if found.proposal:
                 row += [found.proposal.threshold, *_counts(found, found.proposal.threshold, found.proposal.margin)]
             else:
@@ -257,7 +266,7 @@ class Bench:
         ]
         rows: List[List[Any]] = []
         curves, missed = [], {}
-        for name in self.names("detector"):
+        for name in self._named["a detector"]:
             how = (name, options.models_dir, options.set, options.threads)
             with open_named(*how, options.min_face, LOW) as wide, open_named(*how, options.min_face) as usual:
                 one = detection.measure(photos, wide, usual)
@@ -306,7 +315,7 @@ class Bench:
                 Column("found, " + label),
             ]
         rows = []
-        for name in self.names("detector"):
+        for name in self._named["a detector"]:
             row: List[Any] = [name]
             with open_named(name, options.models_dir, options.set, options.threads, 20) as detector:
                 for _, pictures in sets:
@@ -325,7 +334,7 @@ class Bench:
             raise UsageError("wider: name the folder of WIDER FACE's validation photos with --images.")
         columns = [Column("detector"), *(Column(one + " AP %", "{:.1f}", "max") for one in ("easy", "medium", "hard"))]
         rows = []
-        for name in self.names("detector"):
+        for name in self._named["a detector"]:
             how = (name, options.models_dir, options.set, options.threads, options.min_face)
             with open_named(*how, 0.02) as detector:
                 found = detection.measure_wider(options.images, options.detection / "wider", detector, options.limit)
