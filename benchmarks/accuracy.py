@@ -311,7 +311,7 @@ class Bench:
         for label, _ in sets:
             columns += [
                 Column("median %, " + label, "{:.1f}", "min"),
-                Column("90th % , " + label, "{:.1f}", "min"),
+                Column("90th percentile %, " + label, "{:.1f}", "min"),
                 Column("found, " + label),
             ]
         rows = []
