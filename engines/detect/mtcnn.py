@@ -7,7 +7,7 @@ the caps, which bound the time that a crowd can take: the best scores go first. 
 to the end: scores near 1 decide between all but equal boxes, and floor() and fix() between pixels.
 """
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 

@@ -90,7 +90,8 @@ class Scrfd(Detector):
         wanted = settings.detector.threshold
         points = None
         if "points" in entry:
-            points = OnetPoints(open_network(ensure(entry["points"], settings)["onet"], settings, rewrite=True, role="onet"))
+            onet = ensure(entry["points"], settings)["onet"]
+            points = OnetPoints(open_network(onet, settings, rewrite=True, role="onet"))
         return cls(
             open_network(ensure(entry["name"], settings)["detector"], settings, role="detector"),
             entry["name"],
