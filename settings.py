@@ -73,16 +73,16 @@ class Capture:
 
 @dataclasses.dataclass
 class Detector:
-    model: str = "mtcnn"
+    model: str = "mtcnn_own"
     min_face: int = 40
     threshold: Number = AUTO
 
 
 @dataclasses.dataclass
 class Mtcnn:
-    pnet_threshold: float = 0.6
-    rnet_threshold: float = 0.7
-    factor: float = 0.709
+    pnet_threshold: Number = AUTO
+    rnet_threshold: Number = AUTO
+    factor: Number = AUTO
     rnet_cap: int = 256
     onet_cap: int = 64
 

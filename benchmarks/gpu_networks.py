@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engines import build, plugin  # noqa: E402
+from engines import build, catalogue, plugin  # noqa: E402
 from engines.backends.cuda import gpu  # noqa: E402
 from engines.backends.tensorrt import TensorrtNetwork  # noqa: E402
 from engines.plans import cache  # noqa: E402
@@ -79,7 +79,8 @@ def plugin_beside_copy(dtype: Any) -> None:
 
 def networks(precision: str) -> None:
     settings = load(ROOT / "config.yaml", ["tensorrt.precision=" + precision])
-    plan = layout(720, 1280, settings.detector.min_face, settings.mtcnn.factor)
+    stages = catalogue.stages(settings)
+    plan = layout(720, 1280, settings.detector.min_face, stages.factor, stages.stride)
     shapes = {
         "pnet": [(1, 3, plan.height, plan.width)],
         "rnet": [(n, 3, 24, 24) for n in (16, 64, 256)],

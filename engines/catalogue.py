@@ -7,11 +7,12 @@ import copy
 import difflib
 import functools
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 import yaml
 
 from errors import UsageError
+from settings import AUTO, Settings
 
 MODELS = Path(__file__).parent / "models"
 
@@ -41,6 +42,34 @@ def entry(name: str, kind: str, key: str) -> Dict[str, Any]:
         hint = "did you mean {}?".format(near[0]) if near else "choose from {}.".format(", ".join(known))
         raise UsageError("{}: there is no {} '{}' in the catalogue; {}".format(key, kind, name, hint))
     return dict(entries()[name], name=name)
+
+
+class Stages(NamedTuple):
+    """MTCNN's three networks: lowest scores after each, size of each pyramid level relative to the one
+    before, pixels from one cell of PNet's map to the next, and whether R and O count from whole pixels."""
+
+    thresholds: Tuple[float, float, float]
+    factor: float
+    stride: int
+    whole: bool
+
+
+def stages(settings: Settings) -> Stages:
+    """Those of the detector that config.yaml names; what is 'auto' there is the model's own. Another
+    kind of detector has none: then they are the original MTCNN's."""
+    named = entry(settings.detector.model, "detector", "detector.model")
+    model = named if "stages" in named else entries()["mtcnn"]
+    own, stage = settings.mtcnn, model["stages"]
+
+    def chosen(wanted: Union[float, str], usual: float) -> float:
+        return float(usual if wanted == AUTO else wanted)
+
+    thresholds = (
+        chosen(own.pnet_threshold, stage["pnet_threshold"]),
+        chosen(own.rnet_threshold, stage["rnet_threshold"]),
+        chosen(settings.detector.threshold, model["threshold"]),
+    )
+    return Stages(thresholds, chosen(own.factor, stage["factor"]), stage["stride"], stage["whole"])
 
 
 def files(name: str) -> Dict[str, List[Dict[str, Any]]]:

@@ -21,7 +21,8 @@ Recipe = Dict[str, Any]
 
 
 def read_recipe(path: Path, changes: Optional[List[str]] = None) -> Recipe:
-    """The settings of a run from YAML, with `changes` of the form name=value (value in YAML) on top.
+    """The settings of a run from YAML, with `changes` of the form name=value (value in YAML) on top;
+    `base` names a recipe beside it that has the rest.
 
     Raises UsageError for a file that cannot be read and for a name that the recipe does not have.
     """
@@ -29,6 +30,8 @@ def read_recipe(path: Path, changes: Optional[List[str]] = None) -> Recipe:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError("{}: is no recipe ({}).".format(path, error)) from error
+    if "base" in recipe:
+        recipe = dict(read_recipe(path.parent / recipe.pop("base")), name=path.stem, **recipe)
     for change in changes or []:
         name, _, value = change.partition("=")
         if name not in recipe:
@@ -38,8 +41,12 @@ def read_recipe(path: Path, changes: Optional[List[str]] = None) -> Recipe:
 
 
 def revision() -> str:
-    """The git revision of the code, with + when it was changed since; 'unknown' outside a clone."""
+    """The git revision of the code, with + when it was changed since. A copy without .git names it in
+    a file REVISION; else 'unknown'."""
     here = str(Path(__file__).parent)
+    noted = Path(__file__).parent.parent / "REVISION"
+    if noted.is_file():
+        return noted.read_text().strip()
     try:
         commit = subprocess.check_output(["git", "-C", here, "rev-parse", "HEAD"], stderr=subprocess.DEVNULL)
         changed = subprocess.check_output(["git", "-C", here, "status", "--porcelain"], stderr=subprocess.DEVNULL)

@@ -17,7 +17,7 @@ from engines.detect.detector import Detector, Faces, check_picture
 from engines.sampling import cpu as sampling
 from engines.sampling.layout import CELL, STRIDE, Layout, layout
 from engines.sampling.sampler import Sampler
-from settings import AUTO, Settings
+from settings import Settings
 
 WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
 ACROSS_SCALES = 0.7
@@ -30,13 +30,15 @@ NEAR = np.array(
     [[-1, 0, -1, 0], [1, 0, 1, 0], [0, -1, 0, -1], [0, 1, 0, 1], [0.7, 0.7, -0.7, -0.7], [-0.8, -0.8, 0.8, 0.8]]
 ) * 0.15  # fmt: skip
 RNET_SIZE, ONET_SIZE = 24, 48
-THRESHOLD = 0.7  # of ONet's score
+NOBODY = np.zeros((0, 4), np.float32)
 
 
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
-    most candidates that go into RNet and ONet; `sampler` stays its owner's. Not for two threads at
-    once (buffers are reused)."""
+    most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
+    next. `whole`: what R and O say counts from the whole pixels that were cut, not, as in the
+    original, from the box before it was rounded: landmarks half a pixel nearer. `sampler` stays its
+    owner's. Not for two threads at once (buffers are reused)."""
 
     def __init__(
         self,
@@ -48,33 +50,38 @@ class Mtcnn(Detector):
         factor: float = 0.709,
         rnet_cap: int = 256,
         onet_cap: int = 64,
+        stride: int = STRIDE,
+        whole: bool = False,
         sampler: Optional[Sampler] = None,
     ) -> None:
         self._pnet, self._rnet, self._onet = pnet, rnet, onet
         self._min_face, self._factor = min_face, factor
         self._thresholds = tuple(np.float32(one) for one in thresholds)
-        self._rnet_cap, self._onet_cap = rnet_cap, onet_cap
+        self._rnet_cap, self._onet_cap, self._stride = rnet_cap, onet_cap, stride
+        self._whole = whole
         self._sampler = sampler or Sampler()
 
     @classmethod
     def from_settings(cls, settings: Settings, sampler: Optional[Sampler] = None) -> "Mtcnn":
-        """The networks of the catalogue's mtcnn, made ready if need be, with config.yaml's settings."""
+        """The networks of the catalogue's model that config.yaml names, made ready if need be."""
+        from engines import catalogue
         from engines.backends.choose import open_network
         from engines.build import ensure
 
-        files = ensure("mtcnn", settings)
+        files = ensure(settings.detector.model, settings)
         networks = [open_network(files[role], settings, rewrite=True, role=role) for role in ("pnet", "rnet", "onet")]
-        own, detector = settings.mtcnn, settings.detector
-        last = THRESHOLD if detector.threshold == AUTO else float(detector.threshold)
+        own, stages = settings.mtcnn, catalogue.stages(settings)
         return cls(
             networks[0],
             networks[1],
             networks[2],
-            detector.min_face,
-            (own.pnet_threshold, own.rnet_threshold, last),
-            own.factor,
+            settings.detector.min_face,
+            stages.thresholds,
+            stages.factor,
             own.rnet_cap,
             own.onet_cap,
+            stages.stride,
+            stages.whole,
             sampler,
         )
 
@@ -113,13 +120,17 @@ class Mtcnn(Detector):
             network.close()
 
     def _find(self, image: sampling.Halves, shape: Sequence[int], known: Faces) -> Faces:
-        plan = layout(shape[0], shape[1], self._min_face, self._factor)
+        plan = self.plan(shape)
         if not plan.levels:
             return known
-        squares = self._refine(image, self._propose(image, plan, known.boxes), known.boxes)
+        squares = self.refine(image, self.propose(image, plan, known.boxes), known.boxes)
         return _best(self._judge(image, squares)[0], known)
 
-    def _propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray) -> np.ndarray:
+    def plan(self, shape: Sequence[int]) -> Layout:
+        """Where the scales of a picture of that shape lie; without levels when it is too small."""
+        return layout(shape[0], shape[1], self._min_face, self._factor, self._stride)
+
+    def propose(self, image: sampling.Halves, plan: Layout, known: np.ndarray = NOBODY) -> np.ndarray:
         """PNet over all scales: square candidates (N, 4), best score first, at most `rnet_cap`."""
         cells, scores, offsets = self._sampler.scan(self._pnet, image, plan, self._thresholds[0])
         boxes, levels = located(plan, cells)
@@ -138,9 +149,9 @@ class Mtcnn(Detector):
                 break
         return squared(regress(boxes[keep], offsets[keep], inclusive=False))
 
-    def _refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def refine(self, image: sampling.Halves, boxes: np.ndarray, known: np.ndarray = NOBODY) -> np.ndarray:
         """RNet: square candidates (N, 4), best score first, at most `onet_cap`."""
-        found = self._look(self._rnet, image, boxes, RNET_SIZE)
+        boxes, found = self._look(self._rnet, image, boxes, RNET_SIZE)
         scores = found["probability"][:, 1]
         passed = np.flatnonzero(scores > self._thresholds[1])
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -150,7 +161,7 @@ class Mtcnn(Detector):
 
     def _judge(self, image: sampling.Halves, boxes: np.ndarray) -> Tuple[Faces, np.ndarray]:
         """ONet: the faces among square `boxes` (N, 4), and which of these passed (N,) bool."""
-        found = self._look(self._onet, image, boxes, ONET_SIZE)
+        boxes, found = self._look(self._onet, image, boxes, ONET_SIZE)
         scores = found["probability"][:, 1]
         passed = scores > self._thresholds[2]
         boxes, scores, offsets = boxes[passed], scores[passed], found["regression"][passed]
@@ -159,9 +170,13 @@ class Mtcnn(Detector):
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
 
-    def _look(self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int) -> Dict[str, np.ndarray]:
-        """Run `network` on the boxes' crops. Corners count pixels from 1, as everywhere in MTCNN."""
-        return self._sampler.look(network, image, np.fix(boxes) - 1, size)
+    def _look(
+        self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int
+    ) -> Tuple[np.ndarray, Dict[str, np.ndarray]]:
+        """Run `network` on the boxes' crops; the boxes that its answer counts from, and the answer.
+        Corners count pixels from 1, as everywhere in MTCNN."""
+        whole = np.fix(boxes)
+        return whole if self._whole else boxes, self._sampler.look(network, image, whole - 1, size)
 
 
 def _cap(cap: int, known: np.ndarray) -> int:
@@ -197,6 +212,6 @@ def located(plan: Layout, cells: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """
     levels = plan.cells.ravel()[cells]
     rows, columns = np.divmod(cells, plan.cells.shape[1])
-    corner = np.stack([columns * STRIDE - plan.lefts[levels], rows * STRIDE - plan.tops[levels]], axis=1)
+    corner = np.stack([columns * plan.stride - plan.lefts[levels], rows * plan.stride - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
     return np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale), levels

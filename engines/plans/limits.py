@@ -5,6 +5,7 @@ largest. They follow from the settings, so that a camera of another size gets an
 """
 from typing import Dict, NamedTuple, Sequence, Tuple
 
+from engines import catalogue
 from engines.backends.network import Tensor
 from engines.embed import MAX_BATCH
 from engines.sampling.layout import CELL, layout
@@ -50,7 +51,8 @@ def _pyramid(settings: Settings) -> Limits:
     size: Sequence[int] = (settings.capture.height or 720, settings.capture.width or 1280)  # 0: the camera's own
     if settings.capture.rotate in (90, 270):
         size = size[::-1]
-    plan = layout(size[0], size[1], settings.detector.min_face, settings.mtcnn.factor)
+    stages = catalogue.stages(settings)
+    plan = layout(size[0], size[1], settings.detector.min_face, stages.factor, stages.stride)
     height, width = max(plan.height, CELL), max(plan.width, CELL)
     most = int(ROOM * max(height, width))
     return Limits((1, 1, 1), (CELL, height, most), (CELL, width, most))

@@ -60,8 +60,9 @@ def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) 
     bases = [halves.at(1 / level.scale, KEEP)[0] for level in layout.levels]
 
     def fill(row: int) -> None:
-        level = layout.levels[row]
-        small = shrunk(bases[row], level.width, level.height)[: level.height // 2 * 2, : level.width // 2 * 2]
+        level, stride = layout.levels[row], layout.stride
+        small = shrunk(bases[row], level.width, level.height)
+        small = small[: level.height // stride * stride, : level.width // stride * stride]
         canvas[level.top : level.top + small.shape[0], level.left : level.left + small.shape[1]] = small
 
     _spread(fill, len(bases))

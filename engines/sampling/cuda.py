@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.sampling.cpu import MEAN, SCALE
 from engines.sampling.device import BLOCK, Device, DeviceArray
-from engines.sampling.layout import STRIDE, Layout
+from engines.sampling.layout import Layout
 from errors import UsageError
 
 FORMATS = {"bgr8": 0, "rgb8": 1, "bgra8": 2, "rgba8": 3, "nv12": 4}  # of kernels.cu
@@ -213,7 +213,7 @@ def levels_table(layout: Layout) -> Tuple[np.ndarray, int]:
     """The Level structures of kernels.cu, (L, 8) int32, and how many threads they take."""
     rows, first = [], 0
     for level in layout.levels:
-        height, width = (side - side % STRIDE for side in (level.height, level.width))
+        height, width = (side - side % layout.stride for side in (level.height, level.width))
         lanes = _lanes(1 / level.scale)
         rows.append((level.height, level.width, height, width, level.top, level.left, first, lanes))
         first += -(-height * width * lanes // BLOCK) * BLOCK  # the next one begins on a whole block

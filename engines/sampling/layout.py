@@ -2,9 +2,9 @@
 
 Separate runs of PNet, one for each scale, cost nine calls; the blob that is usually stacked for one
 call (710x384 for every frame) is between 20 and 61 % full. Here the scales are packed as tightly as
-a small search finds, for the frame at hand. A cell of PNet's map sees 12x12 pixels and moves by 2:
-a scale that starts on an even pixel therefore gives exactly the cells that it gives alone, and
-scales may touch, since a cell that straddles two of them belongs to neither.
+a small search finds, for the frame at hand. A cell of PNet's map sees 12x12 pixels and moves by 2 (our
+own PNet's by 4): a scale that starts on a multiple of that therefore gives exactly the cells that it
+gives alone, and scales may touch, since a cell that straddles two of them belongs to neither.
 
 PNet pools in ceil mode, so that a scale of odd height (width), run alone, has one row (column) of
 cells more, which sees a pixel less. Here, as in tensorrt_demos, cells lie inside their scale: of an
@@ -18,12 +18,12 @@ from typing import List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 CELL = 12  # pixels that one cell of PNet's map sees in each direction
-STRIDE = 2  # pixels from one cell to the next
+STRIDE = 2  # pixels from one cell of the original's to the next
 
 
 class Level(NamedTuple):
     """One scale: its size, and its top left corner in the blob, in pixels of the blob. The blob
-    holds its even part: `height` - `height` % 2 rows, and columns likewise."""
+    holds what is a multiple of the stride: `height` - `height` % 2 rows, and columns likewise."""
 
     scale: float
     height: int
@@ -47,6 +47,7 @@ class Layout(NamedTuple):
     scales: np.ndarray
     tops: np.ndarray
     lefts: np.ndarray
+    stride: int = STRIDE
 
 
 def scales(height: int, width: int, min_face: int, factor: float) -> List[float]:
@@ -63,27 +64,28 @@ def scales(height: int, width: int, min_face: int, factor: float) -> List[float]
 
 
 @functools.lru_cache(maxsize=16)
-def layout(height: int, width: int, min_face: int, factor: float) -> Layout:
-    """The packed blob for a frame of `height` x `width` pixels; without levels when it is too small."""
+def layout(height: int, width: int, min_face: int, factor: float, stride: int = STRIDE) -> Layout:
+    """The packed blob for a frame of `height` x `width` pixels; without levels when it is too small.
+    `stride`: pixels from one cell of PNet's map to the next."""
     steps = scales(height, width, min_face, factor)
     sizes = [(int(height * scale + 1), int(width * scale + 1)) for scale in steps]  # as facenet-pytorch
-    slots = [(rows - rows % 2, columns - columns % 2) for rows, columns in sizes]
+    slots = [(rows - rows % stride, columns - columns % stride) for rows, columns in sizes]
     blob_height, blob_width, corners = _pack(slots)
     levels = tuple(
         Level(scale, rows, columns, top, left) for scale, (rows, columns), (top, left) in zip(steps, sizes, corners)
     )
-    cells = np.full((map_size(blob_height), map_size(blob_width)), -1, np.int8)
+    cells = np.full((map_size(blob_height, stride), map_size(blob_width, stride)), -1, np.int8)
     for index, level in enumerate(levels):
-        top, left = level.top // STRIDE, level.left // STRIDE
-        cells[top : top + map_size(level.height), left : left + map_size(level.width)] = index
+        top, left = level.top // stride, level.left // stride
+        cells[top : top + map_size(level.height, stride), left : left + map_size(level.width, stride)] = index
     cells.setflags(write=False)
     columns_of = np.array([(level.scale, level.top, level.left) for level in levels], np.float64).reshape(-1, 3)
-    return Layout(blob_height, blob_width, levels, cells, columns_of[:, 0], columns_of[:, 1], columns_of[:, 2])
+    return Layout(blob_height, blob_width, levels, cells, columns_of[:, 0], columns_of[:, 1], columns_of[:, 2], stride)
 
 
-def map_size(pixels: int) -> int:
+def map_size(pixels: int, stride: int = STRIDE) -> int:
     """Cells of PNet's map that lie inside a side of `pixels` pixels."""
-    return max(0, (pixels - CELL) // STRIDE + 1)
+    return max(0, (pixels - CELL) // stride + 1)
 
 
 def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, int]]]:

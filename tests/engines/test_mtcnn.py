@@ -179,6 +179,7 @@ def test_what_is_no_picture_is_refused(networks, wrong, word):
 def test_settings_reach_the_detector(networks):
     image = photo("bbt_redcarpet5.jpg")
     settings = Settings(backend="onnx")
+    settings.detector.model = "mtcnn"
     usual = Mtcnn.from_settings(settings).detect(image)
     settings.detector.min_face = 200
     assert Mtcnn.from_settings(settings).detect(image).count < usual.count
