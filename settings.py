@@ -30,13 +30,14 @@ RANGES: Dict[str, Tuple[float, float]] = {
     "capture.height": (0, 10000),
     "capture.fps": (0, 1000),
     "capture.stall": (0.2, 3600),
-    "detector.min_face": (20, 2000),
+    "detector.min_face": (10, 2000),
     "detector.threshold": (0, 1),
     "mtcnn.pnet_threshold": (0, 1),
     "mtcnn.rnet_threshold": (0, 1),
     "mtcnn.factor": (0.3, 0.95),
     "mtcnn.rnet_cap": (1, 100000),
     "mtcnn.onet_cap": (1, 100000),
+    "scrfd.size": (64, 4096),
     "recognition.threshold": (-1, 1),
     "recognition.margin": (0, 1),
     "tracking.min_overlap": (0.01, 1),
@@ -87,6 +88,12 @@ class Mtcnn:
 
 
 @dataclasses.dataclass
+class Scrfd:
+    size: int = 640
+    close_ups: bool = True
+
+
+@dataclasses.dataclass
 class Embedder:
     model: str = "own"
 
@@ -94,7 +101,7 @@ class Embedder:
 @dataclasses.dataclass
 class Recognition:
     threshold: Number = AUTO
-    margin: float = 0.05
+    margin: Number = AUTO
 
 
 @dataclasses.dataclass
@@ -147,6 +154,7 @@ class Settings:
     capture: Capture = dataclasses.field(default_factory=Capture)
     detector: Detector = dataclasses.field(default_factory=Detector)
     mtcnn: Mtcnn = dataclasses.field(default_factory=Mtcnn)
+    scrfd: Scrfd = dataclasses.field(default_factory=Scrfd)
     embedder: Embedder = dataclasses.field(default_factory=Embedder)
     recognition: Recognition = dataclasses.field(default_factory=Recognition)
     tracking: Tracking = dataclasses.field(default_factory=Tracking)

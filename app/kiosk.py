@@ -228,7 +228,7 @@ class Kiosk:
         track = self._in_sight(self._chosen) or self._largest()
         self._enrollment = Enrollment(
             self._settings.enroll,
-            self.sight.recognizer.threshold,
+            self.sight.gallery.threshold,
             track.id if track is not None else -1,
             self._frame.time,
             self.sight.gallery.similarity_to,

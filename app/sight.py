@@ -30,7 +30,7 @@ class Sight:
     ) -> None:
         self.recognizer = recognizer
         self.gallery = gallery
-        self.tracker = Tracker(settings.tracking, settings.recognition, recognizer.threshold, recognizer.strong, still)
+        self.tracker = Tracker(settings.tracking, gallery.threshold, gallery.margin, recognizer.strong, still)
         self._stats = stats
         self._search_every = settings.tracking.search_every
         self._searched = -np.inf  # time of the last frame that was searched as a whole

@@ -26,6 +26,7 @@ from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = "demo"
+GROWN = 1.5  # times the people of the calibration: with more pictures to be like, more strangers are named
 
 
 def say(line: str) -> None:
@@ -85,6 +86,10 @@ def _open_gallery(settings: Settings, recognizer: Recognizer) -> Gallery:
     gallery = Gallery.open(settings, recognizer.model, recognizer.dimension, recognizer.threshold)
     if gallery.problem:
         say(gallery.problem)
+    stored = gallery.records.calibration(recognizer.model)
+    if stored is not None and gallery.count > GROWN * stored.people:
+        message = "The threshold is calibrated on {} people, {} are known now; 'python -m gallery calibrate' renews it."
+        say(message.format(stored.people, gallery.count))
     return gallery
 
 

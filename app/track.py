@@ -22,7 +22,7 @@ from engines.detect.boxes import overlaps
 from engines.detect.detector import Faces
 from engines.quality import Quality
 from gallery.match import Match
-from settings import Recognition, Tracking
+from settings import Tracking
 
 SAME_LOOK = 0.68  # correlation of two looks of one face; below it a name is in doubt
 SAME_LOOK_WEAK = 0.5  # the same for a face whose landmarks are as unsure as the face itself
@@ -202,7 +202,7 @@ class Tracker:
     """All tracks of one source. `threshold` and `margin` are the gallery's for the embedder in use."""
 
     def __init__(
-        self, settings: Tracking, recognition: Recognition, threshold: float, strong: float, still: bool = False
+        self, settings: Tracking, threshold: float, margin: float, strong: float, still: bool = False
     ) -> None:
         """`strong`: the lowest score of a face that begins a track; `still`: pictures that have nothing
         to do with each other, where one look must do."""
@@ -210,7 +210,7 @@ class Tracker:
         self.ended: List[Track] = []  # the confirmed ones that the last update ended
         self._settings = settings
         self._threshold = threshold
-        self._margin = recognition.margin
+        self._margin = margin
         self._strong = strong
         self._confirm = 1 if still else settings.confirm
         self._in_a_row = 1 if still else IN_A_ROW

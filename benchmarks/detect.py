@@ -61,14 +61,18 @@ class Peer:
 
     def detect(self, photo, threads, min_face):
         """(milliseconds, boxes (N, 4)) of one photo."""
-        question = {"photo": str(photo), "threads": threads, "min_face": min_face}
+        found = self.ask(photo, threads, min_face)
+        return found["ms"], np.array(found["boxes"], float).reshape(-1, 4)
+
+    def ask(self, photo, threads, min_face, threshold=0.7):
+        """The peer's answer for one photo: ms, boxes, scores, points."""
+        question = {"photo": str(photo), "threads": threads, "min_face": min_face, "threshold": threshold}
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise KioskError("the peer ended; its message stands above.")
-        found = json.loads(answer)
-        return found["ms"], np.array(found["boxes"], float).reshape(-1, 4)
+        return json.loads(answer)
 
 
 def arguments():

@@ -75,7 +75,7 @@ def _ready(name: str, role: str, sources: List[Source]) -> Optional[Path]:
             return path
     path = BUILT / _target(name, role)
     note = notes.get(path.name)
-    current = note and note["converter"] == CONVERTER and note["made_from"] in [item["sha256"] for item in sources]
+    current = note and note.get("converter") == CONVERTER and note["made_from"] in [item["sha256"] for item in sources]
     return path if note and current and path.is_file() and _same(path, note, note["sha256"]) else None
 
 

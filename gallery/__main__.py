@@ -26,6 +26,7 @@ EPILOG = """examples:
   python -m gallery delete "Zoë Smith" --yes
   python -m gallery prune --unseen 90d
   python -m gallery --set embedder.model=edgeface_xs reembed
+  python -m gallery calibrate --picture calibration.svg
   python -m gallery export people.jsonl            and 'import people.jsonl' on another kiosk
   python -m gallery --set gallery.database=/data/gallery.db check --json
 
@@ -87,6 +88,12 @@ def parser() -> argparse.ArgumentParser:
     one = command("backup", "copy the whole gallery to a new file, as of this moment")
     one.add_argument("file", metavar="FILE")
     command("check", "is the database sound? finishes what deleting left undone")
+    one = command("calibrate", "find the threshold for this gallery, who is too alike, and bad pictures")
+    one.add_argument("--far", type=float, default=0.01, metavar="SHARE",
+                     help="share of strangers that may be named at one look (default: 0.01)")  # fmt: skip
+    one.add_argument("--picture", metavar="FILE.svg", help="draw the similarities there, too")
+    one.add_argument("--dry-run", action="store_true", help="store nothing")
+    one.add_argument("--forget", action="store_true", help="go back to the model's own threshold")
     return top
 
 

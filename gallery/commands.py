@@ -14,7 +14,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from errors import UsageError
 from gallery import folder as photo_folder
-from gallery import transfer
+from gallery import histogram, transfer
+from gallery.calibrate import Cohort, Proposal, Stored, interval, propose
 from gallery.database import create
 from gallery.photos import Photo, PhotoEnroller, key_of
 from gallery.reader import readable
@@ -243,6 +244,47 @@ def check(records: Records, settings: Settings, arguments: argparse.Namespace) -
     return Answer(lines, data, problems, int(bool(problems)))
 
 
+def calibrate(records: Records, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    model = settings.embedder.model
+    if arguments.forget:
+        records.calibrate(model, None)
+        return Answer(["The calibration of {} is forgotten; its own threshold counts again.".format(model)], {})
+    cohort = Cohort.of(model)
+    found = propose(records.samples(model), cohort, arguments.far)
+    lines = ["{} people, {} pictures, known to {}; beside them {} faces of strangers".format(
+        found.people, found.embeddings, model, cohort.faces)]  # fmt: skip
+    lines += [""] + histogram.text(found) + [""] + _proposed(found)
+    if not arguments.dry_run:
+        stored = Stored(found.threshold, found.margin, found.wanted, found.people, found.embeddings, records.clock())
+        records.calibrate(model, stored)
+        lines.append("Stored; 'recognition.threshold: auto' uses it from the next start on.")
+    if arguments.picture:
+        try:
+            Path(arguments.picture).write_text(histogram.svg(found, "Calibration of " + model), encoding="utf-8")
+        except OSError as error:
+            raise UsageError("{}: cannot be written ({}).".format(arguments.picture, error.strerror)) from error
+    fields = ("threshold", "margin", "wanted", "named", "recognised", "people", "embeddings", "alike", "few", "bad")
+    data = dict({name: getattr(found, name) for name in fields}, model=model, stored=not arguments.dry_run)
+    return Answer(lines, data)
+
+
+def _proposed(found: Proposal) -> List[str]:
+    """What the measurement says, a line for each finding."""
+    right, known = found.recognised
+    low, high = interval(right, known)
+    lines = [
+        "threshold {:.3f}, margin {:.3f}".format(found.threshold, found.margin),
+        "strangers named at one look: {:.2f} % (95 % sure: {:.2f} to {:.2f} %)".format(*(100 * r for r in found.named)),
+    ]
+    if known:
+        message = "pictures recognised by the same person's others: {} of {} ({:.0f} to {:.0f} %)"
+        lines.append(message.format(right, known, 100 * low, 100 * high))
+    lines += ["alike: {} and {} ({:.2f}); more pictures of both help".format(*one) for one in found.alike]
+    lines += ["few pictures: {} ({})".format(name, count) for name, count in found.few]
+    lines += ["bad picture: {}, {}: {}".format(*one) for one in found.bad]
+    return lines
+
+
 COMMANDS: Dict[str, Callable[[Records, Settings, argparse.Namespace], Answer]] = {
     "list": show_list,
     "show": show_person,
@@ -254,6 +296,7 @@ COMMANDS: Dict[str, Callable[[Records, Settings, argparse.Namespace], Answer]] =
     "import": import_,
     "backup": backup,
     "check": check,
+    "calibrate": calibrate,
 }
 
 

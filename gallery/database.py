@@ -58,7 +58,14 @@ def counters(db: sqlite_utils.Database) -> None:
     db.execute("CREATE TRIGGER person_renamed AFTER UPDATE OF name ON people " + bump)
 
 
-MIGRATIONS: Tuple[Callable[[sqlite_utils.Database], None], ...] = (people_embeddings_photos, counters)
+def calibrations(db: sqlite_utils.Database) -> None:
+    db.execute(
+        "CREATE TABLE calibrations (model TEXT PRIMARY KEY, threshold REAL NOT NULL, margin REAL NOT NULL,"
+        " wanted REAL NOT NULL, people INTEGER NOT NULL, embeddings INTEGER NOT NULL, made REAL NOT NULL)"
+    )
+
+
+MIGRATIONS: Tuple[Callable[[sqlite_utils.Database], None], ...] = (people_embeddings_photos, counters, calibrations)
 
 
 class Database:

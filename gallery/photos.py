@@ -108,7 +108,7 @@ class PhotoEnroller:
         self.folder = Path(settings.gallery.photos)
         self._recognizer = recognizer
         self._anyway = anyway
-        self._rules = _digest_of(settings)
+        self._rules = _digest_of(settings, gallery.threshold)
 
     def run(
         self,
@@ -313,7 +313,7 @@ def _clean_or_none(name: str) -> Optional[str]:
         return None
 
 
-def _digest_of(settings: Settings) -> str:
-    """Of the settings that decide on a photo: refused ones get another look when these change."""
-    judged = [vars(settings.quality), vars(settings.detector), vars(settings.mtcnn), settings.recognition.threshold]
+def _digest_of(settings: Settings, threshold: float) -> str:
+    """Of what decides on a photo: refused ones get another look when it changes."""
+    judged = [vars(settings.quality), vars(settings.detector), vars(settings.mtcnn), vars(settings.scrfd), threshold]
     return hashlib.sha256(json.dumps(judged, sort_keys=True, default=str).encode()).hexdigest()[:16]

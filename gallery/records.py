@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from errors import GalleryError, StorageError, UsageError
+from gallery.calibrate import Sample, Stored
 from gallery.database import Database
 
 NAME_LENGTH = 64
@@ -267,6 +268,30 @@ class Records:
         """Photos with these contents are not ignored any more."""
         with self.db.transaction() as db:
             db.write_many("DELETE FROM ignored WHERE hash = ?", [(digest,) for digest in digests])
+
+    # ---- calibration --------------------------------------------------------------------------
+    def samples(self, model: str) -> List[Sample]:
+        """All embeddings of `model`, by person."""
+        rows = self.db.read(
+            "SELECT people.name, e.quality, photos.path, e.vector FROM embeddings e"
+            " JOIN people ON people.id = e.person LEFT JOIN photos ON photos.id = e.photo"
+            " WHERE e.model = ? ORDER BY people.name, e.id",
+            [model],
+        )
+        return [Sample(row[0], row[1], row[2], np.frombuffer(row[3], np.float32)) for row in rows]
+
+    def calibration(self, model: str) -> Optional[Stored]:
+        columns = ", ".join(Stored._fields)
+        rows = self.db.read("SELECT {} FROM calibrations WHERE model = ?".format(columns), [model])
+        return Stored(*rows[0]) if rows else None
+
+    def calibrate(self, model: str, stored: Optional[Stored]) -> None:
+        """Keep `stored` for `model`, or forget what was kept (None)."""
+        with self.db.transaction() as db:
+            db.write("DELETE FROM calibrations WHERE model = ?", [model])
+            if stored is not None:
+                sql = "INSERT INTO calibrations (model, {}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                db.write(sql.format(", ".join(Stored._fields)), [model, *stored])
 
     # ---- for the matrix -----------------------------------------------------------------------
     def vectors(self, model: str, dimension: int, after: int) -> Iterator[Tuple[List[int], List[int], np.ndarray]]:

@@ -12,9 +12,10 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 import numpy as np
 
 from errors import GalleryError, KioskError, UsageError
+from gallery.calibrate import MARGIN
 from gallery.match import EMPTY, Match, Matrix, Snapshot, nearest
 from gallery.records import Person, PhotoRow, Records
-from settings import Settings
+from settings import AUTO, Settings
 
 LOOK_S = 0.5  # seconds between two looks for other processes' changes
 SEEN_S = 60.0  # seconds between two times that last-seen times are written
@@ -29,13 +30,17 @@ class State(NamedTuple):
 
 class Gallery:
     """Open it with `Gallery.open`; a context manager. `threshold` is the lowest cosine of a known
-    face; `problem` is one sentence while something cannot be stored, else None."""
+    face, `margin` the lead that the nearest person needs; `problem` is one sentence while something
+    cannot be stored, else None."""
 
-    def __init__(self, records: Records, model: str, dimension: int, threshold: float, keep_chips: bool) -> None:
+    def __init__(
+        self, records: Records, model: str, dimension: int, threshold: float, keep_chips: bool, margin: float = MARGIN
+    ) -> None:
         self.records = records
         self.model = model
         self.dimension = dimension
         self.threshold = threshold
+        self.margin = margin
         self.keep_chips = keep_chips
         self._matrix = Matrix(dimension)
         self._state = State(EMPTY, ())
@@ -54,11 +59,18 @@ class Gallery:
         cls, settings: Settings, model: str, dimension: int, threshold: float, clock: Callable[[], float] = time.time
     ) -> "Gallery":
         """Open settings.gallery.database, making it where it is missing, and read the embeddings of
-        `model` into memory. `clock` gives the time of day. Raises GalleryError when the file is
+        `model` into memory. `threshold` is the model's own; where settings.recognition says auto, a
+        calibrated one takes its place. `clock` gives the time of day. Raises GalleryError when the file is
         damaged (it is kept); a file that cannot be written is opened for reading, see `problem`."""
         records = Records(settings.gallery.database, clock)  # type: ignore[arg-type]
         try:
-            return cls(records, model, dimension, threshold, settings.gallery.keep_chips)
+            wanted, stored = settings.recognition, records.calibration(model)
+            if stored is not None and wanted.threshold == AUTO:
+                threshold = stored.threshold
+            margin = stored.margin if stored is not None else MARGIN
+            if wanted.margin != AUTO:
+                margin = float(wanted.margin)
+            return cls(records, model, dimension, threshold, settings.gallery.keep_chips, margin)
         except BaseException:
             records.close()
             raise

@@ -1,7 +1,8 @@
 """facenet-pytorch's MTCNN as a process of its own: benchmarks/detect.py asks, it answers.
 
 Runs in .venv-peers, whose torch is no business of the kiosk. One JSON line in, {"photo", "threads",
-"min_face"}, one out, {"ms", "boxes"}: the time of detect() alone, picture already read.
+"min_face", "threshold"}, one out, {"ms", "boxes", "scores", "points"}: the time of detect() alone,
+picture already read.
 """
 
 import json
@@ -47,16 +48,19 @@ def main():
     for line in sys.stdin:
         asked = json.loads(line)
         torch.set_num_threads(asked["threads"])
-        if asked["min_face"] not in detectors:
-            detectors[asked["min_face"]] = MTCNN(keep_all=True, min_face_size=asked["min_face"])
+        wanted = asked["min_face"], asked["threshold"]
+        if wanted not in detectors:
+            thresholds = [0.6, 0.7, asked["threshold"]]
+            detectors[wanted] = MTCNN(keep_all=True, min_face_size=asked["min_face"], thresholds=thresholds)
         if asked["photo"] not in pictures:
             pictures[asked["photo"]] = np.array(Image.open(asked["photo"]).convert("RGB"))
-        detector, picture = detectors[asked["min_face"]], pictures[asked["photo"]]
+        detector, picture = detectors[wanted], pictures[asked["photo"]]
         start = time.perf_counter()
-        boxes, _, _ = detector.detect(picture, landmarks=True)
+        found = detector.detect(picture, landmarks=True)
         spent = time.perf_counter() - start
-        found = [] if boxes is None else np.asarray(boxes, float).tolist()
-        print(json.dumps({"ms": spent * 1e3, "boxes": found}), flush=True)
+        none = found[0] is None
+        boxes, scores, points = ([] if none else np.asarray(one, float).tolist() for one in found)
+        print(json.dumps({"ms": spent * 1e3, "boxes": boxes, "scores": scores, "points": points}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What a detector gives back, and the one method that it has."""
 import abc
 import dataclasses
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
+
+from errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +56,16 @@ class Detector(abc.ABC):
 
     def close(self) -> None:
         """Free the networks."""
+
+
+def check_picture(image: Any) -> None:
+    """Raises UsageError for what is no BGR picture (H, W, 3) uint8."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        right = "BGR, uint8 with shape (height, width, 3)"
+        raise UsageError("a picture is {}, but must be {}.".format(_what(image), right))
+
+
+def _what(image: Any) -> str:
+    if not isinstance(image, np.ndarray):
+        return type(image).__name__
+    return "{} with shape {}".format(image.dtype, image.shape)

@@ -7,17 +7,16 @@ the caps, which bound the time that a crowd can take: the best scores go first. 
 to the end: scores near 1 decide between all but equal boxes, and floor() and fix() between pixels.
 """
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from engines.backends.network import Network
 from engines.detect.boxes import SMALLER, overlaps, regress, squared, suppress
-from engines.detect.detector import Detector, Faces
+from engines.detect.detector import Detector, Faces, check_picture
 from engines.sampling import cpu as sampling
 from engines.sampling.layout import CELL, STRIDE, Layout, layout
 from engines.sampling.sampler import Sampler
-from errors import UsageError
 from settings import Settings
 
 WITHIN_SCALE = 0.5  # overlap (IoU) at which the weaker candidate of one scale goes
@@ -92,7 +91,7 @@ class Mtcnn(Detector):
         What the original finds, resized as the original does. Raises UsageError for an array that
         is no such picture.
         """
-        _check(image)
+        check_picture(image)
         return self._find(sampling.Halves(image, exact=True), image.shape, Faces.none())
 
     def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
@@ -100,12 +99,12 @@ class Mtcnn(Detector):
 
         `known` faces (of `follow`) are kept, and what mostly covers them is not looked at again.
         """
-        _check(image)
+        check_picture(image)
         return self._find(sampling.Halves(image), image.shape, Faces.none() if known is None else known)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
         """ONet alone on the squares of `boxes`, and on squares around those where it finds nothing."""
-        _check(image)
+        check_picture(image)
         halves = sampling.Halves(image)
         squares = squared(boxes.astype(np.float64))
         found, passed = self._judge(halves, squares)
@@ -216,15 +215,3 @@ def located(plan: Layout, cells: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     corner = np.stack([columns * plan.stride - plan.lefts[levels], rows * plan.stride - plan.tops[levels]], axis=1)
     scale = plan.scales[levels][:, None]
     return np.floor(np.concatenate([corner + 1, corner + CELL], axis=1) / scale), levels
-
-
-def _check(image: Any) -> None:
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        right = "BGR, uint8 with shape (height, width, 3)"
-        raise UsageError("a picture is {}, but must be {}.".format(_what(image), right))
-
-
-def _what(image: Any) -> str:
-    if not isinstance(image, np.ndarray):
-        return type(image).__name__
-    return "{} with shape {}".format(image.dtype, image.shape)

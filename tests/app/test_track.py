@@ -7,9 +7,9 @@ from app.track import LOSE_IN_A_ROW, Track, Tracker
 from engines.detect.detector import Faces
 from engines.quality import Quality
 from gallery.match import Match
-from settings import Recognition, Tracking
+from settings import Tracking
 
-THRESHOLD, STRONG = 0.35, 0.7
+THRESHOLD, MARGIN, STRONG = 0.35, 0.05, 0.7
 RATE = 25.0
 ANNA, BERT, STRANGER = (np.eye(8, dtype=np.float32)[row] for row in range(3))
 GOOD = Quality(0.8, None)
@@ -32,7 +32,7 @@ class Door:
     """Feeds a tracker frame by frame, as Sight does, with faces that are told."""
 
     def __init__(self, still: bool = False) -> None:
-        self.tracker = Tracker(Tracking(), Recognition(), THRESHOLD, STRONG, still)
+        self.tracker = Tracker(Tracking(), THRESHOLD, MARGIN, STRONG, still)
         self.frame = 0
         self.embedded = 0
 

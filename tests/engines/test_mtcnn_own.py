@@ -28,7 +28,7 @@ def settings(model):
 
 
 def test_each_file_has_its_record():
-    record = {line["file"]: line for line in json.loads((MODELS / "mtcnn.json").read_text())}
+    record = {line["file"]: line for line in json.loads((MODELS / "mtcnn_own.json").read_text())}
     for role in ROLES:
         (source,) = catalogue.files("mtcnn_own")[role]
         line = record[source["file"]]

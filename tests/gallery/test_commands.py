@@ -316,7 +316,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(command: Command, enrolled: Path,
 def test_every_command_has_help() -> None:
     actions: Any = next(action for action in parser()._actions if action.dest == "command")
     expected = {"list", "show", "enroll", "rename", "merge", "delete", "prune", "export", "import", "backup", "check",
-                "reembed"}  # fmt: skip
+                "calibrate", "reembed"}  # fmt: skip
     assert set(actions.choices) == expected
     for name, one in actions.choices.items():
         text = one.format_help()

@@ -9,16 +9,16 @@ from errors import UsageError
 
 
 def export(runs: Dict[str, Path], target: Path) -> List[Dict[str, Any]]:
-    """Copy each role's net.onnx of its run's folder to `target`/mtcnn_ROLE.onnx and write mtcnn.json beside them:
+    """Copy each role's net.onnx of its run's folder to `target`/mtcnn_ROLE.onnx and write mtcnn_own.json beside them:
     recipe, seed, git revision, metrics and SHA-256. Raises UsageError when a run is missing."""
     lines = []
     for role, folder in runs.items():
         if not (folder / "result.json").is_file():
             raise UsageError("{}: has no result.json; train it to its end first.".format(folder))
-        file = target / "mtcnn_{}.onnx".format(role)
+        file = target / "mtcnn_own_{}.onnx".format(role)
         shutil.copyfile(str(folder / "net.onnx"), str(file))
         data = file.read_bytes()
         own = {"file": file.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         lines.append(dict(json.loads((folder / "result.json").read_text(encoding="utf-8")), **own))
-    (target / "mtcnn.json").write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+    (target / "mtcnn_own.json").write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
     return lines

@@ -100,8 +100,8 @@ def test_int8_file_gives_what_rounded_training_gave(lab):
 def test_export_writes_what_made_each_file(lab, tmp_path):
     _, runs = lab
     assert main(["export", "--runs", str(runs), "--target", str(tmp_path)]) == 0
-    stored = json.loads((tmp_path / "mtcnn.json").read_text())
-    assert [line["file"] for line in stored] == ["mtcnn_pnet.onnx", "mtcnn_rnet.onnx", "mtcnn_onet.onnx"]
+    stored = json.loads((tmp_path / "mtcnn_own.json").read_text())
+    assert [line["file"] for line in stored] == ["mtcnn_own_pnet.onnx", "mtcnn_own_rnet.onnx", "mtcnn_own_onet.onnx"]
     for line in stored:
         digest = hashlib.sha256((tmp_path / line["file"]).read_bytes()).hexdigest()
         assert line["sha256"] == digest and line["recipe"]["teacher"] and "accuracy" in line["metrics"]
