@@ -73,7 +73,7 @@ class Capture:
 
 @dataclasses.dataclass
 class Detector:
-    model: str = "mtcnn_own"
+    model: str = "mtcnn"
     min_face: int = 40
     threshold: Number = AUTO
 
