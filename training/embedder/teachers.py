@@ -3,18 +3,15 @@
 Their unit vectors are joined and turned to at most 512 numbers by a PCA without centring, which keeps
 every cosine as it was up to the energy that it drops (figure: `kept`).
 """
-import functools
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
-import numpy as np
-import onnx
 import torch
-from onnx2torch import convert
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from engines import build, catalogue
+from training.embedder.onnx_module import OnnxModule
 
 DIMENSION = 512
 CHUNK = 1024  # pictures at once while fitting
@@ -31,11 +28,11 @@ class Teachers(nn.Module):
         self.kept = 1.0
         entries = [catalogue.entry(name, "embedder", "teachers") for name in names]
         for number, entry in enumerate(entries):
-            self.networks.append(as_module(build.ensure(entry["name"], models_dir=models_dir)["embedder"]))
+            self.networks.append(OnnxModule(build.ensure(entry["name"], models_dir=models_dir)["embedder"]))
             for key in ("mean", "std"):
                 self.register_buffer("{}{}".format(key, number), torch.tensor(entry[key]).float().reshape(1, -1, 1, 1))
         # Transformers need full precision: half of it loses their layer norms. Plain convolutions do not.
-        self.halves = [not any(isinstance(layer, nn.Softmax) for layer in one.modules()) for one in self.networks]
+        self.halves = [not network.attention for network in self.networks]
         self.dimension = min(DIMENSION, sum(entry["dimension"] for entry in entries))
         self.requires_grad_(False)
         self.eval()
@@ -63,52 +60,3 @@ class Teachers(nn.Module):
         basis = torch.linalg.eigh(y.T @ y)[1][:, -self.dimension :].contiguous()
         self.kept = float((y @ basis).square().sum() / y.square().sum())
         self.basis = basis
-
-
-def as_module(path: Path) -> nn.Module:
-    """An ONNX file as a torch module. Its constants and widened half weights become initializers, and
-    empty optional inputs go: onnx2torch takes no others."""
-    model = onnx.load(str(path))
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    kept = []
-    for node in model.graph.node:
-        if node.op_type == "Constant" or (node.op_type in ("Cast", "Identity") and node.input[0] in weights):
-            tensor = node.attribute[0].t if node.op_type == "Constant" else weights[node.input[0]]
-            value = onnx.numpy_helper.to_array(tensor)
-            value = value.astype(np.float32) if node.op_type == "Cast" else value
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
-            continue
-        while node.input and not node.input[-1]:
-            node.input.pop()
-        kept.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    return _fixed_shapes(convert(model))
-
-
-def _fixed_shapes(module: fx.GraphModule) -> fx.GraphModule:
-    """Reshapes, splits and powers by numbers in place of tensors, which torch.compile cannot see into."""
-    layers = dict(module.named_modules())
-    for node in list(module.graph.nodes):
-        replace = FIXED.get(type(layers.get(node.target)).__name__)
-        if node.op == "call_module" and replace and len(node.args) == 2:
-            sizes = functools.reduce(getattr, node.args[1].target.split("."), module).tolist()  # type: ignore[operator]
-            with module.graph.inserting_before(node):
-                fixed = module.graph.call_function(replace, (node.args[0], sizes))
-            if replace is _split:
-                fixed.args += (layers[node.target].axis,)
-            node.replace_all_uses_with(fixed)
-            module.graph.erase_node(node)
-    module.recompile()
-    return module
-
-
-def _reshape(x: Tensor, sizes: List[int]) -> Tensor:
-    return x.reshape([x.shape[place] if size == 0 else size for place, size in enumerate(sizes)])
-
-
-def _split(x: Tensor, sizes: List[int], axis: int) -> Sequence[Tensor]:
-    return x.split(sizes, axis)
-
-
-FIXED: Dict[str, Callable] = {"OnnxReshape": _reshape, "OnnxSplit13": _split, "OnnxPow": torch.pow}

@@ -14,7 +14,7 @@ from errors import UsageError
 from tests import ROOT
 
 torch = pytest.importorskip("torch", reason="torch is not installed (requirements-training.txt)")
-pytest.importorskip("onnx2torch", reason="onnx2torch is not installed (requirements-training.txt)")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (requirements-training.txt)")
 
 from engines import build, catalogue  # noqa: E402
 from engines.backends.onnx import OnnxNetwork  # noqa: E402
