@@ -9,6 +9,7 @@ from training.runlog import guarded, read_recipe
 
 EXAMPLES = """examples:
   python -m training.embedder pack ../shared/faces packs/
+  python -m training.embedder groups ../shared/faces groups.npz
   python -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz --out runs/embedder
   torchrun --nproc-per-node 4 -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz
   python -m training.embedder export runs/embedder/main.pt main.onnx
@@ -25,6 +26,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     pack = commands.add_parser("pack", help="zip files of crops with an index.csv -> packs")
     pack.add_argument("folder", type=Path)
     pack.add_argument("target", type=Path)
+    groups = commands.add_parser("groups", help="crops with a stated gender, race or age -> a pack to judge by group")
+    groups.add_argument("folder", type=Path)
+    groups.add_argument("target", type=Path)
+    groups.add_argument("--count", type=int, default=300, help="crops a group (default: 300)")
     train = commands.add_parser("train", help="train students; the same command goes on after an interruption")
     train.add_argument("recipe", type=Path)
     train.add_argument("--packs", type=Path, nargs="+", default=[])
@@ -39,13 +44,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     evaluate = commands.add_parser("evaluate", help="figures of embedders on held-out people")
     evaluate.add_argument("models", nargs="+", help="names of the catalogue, or ONNX files of ours")
     evaluate.add_argument("--hard", type=Path, required=True, help="a pack of held-out people")
-    evaluate.add_argument("--groups", type=Path, help=".npz with images and group: figures for each group")
+    evaluate.add_argument("--groups", type=Path, help="a pack made by groups: figures for each of them")
     evaluate.add_argument("--models-dir", type=Path)
     given = parser.parse_args(arguments)
     if not given.command:
         parser.print_help()
         return 2
-    return {"pack": _pack, "train": _train, "export": _export, "evaluate": _evaluate}[given.command](given)
+    run = {"pack": _pack, "groups": _groups, "train": _train, "export": _export, "evaluate": _evaluate}[given.command]
+    return run(given)
 
 
 def _pack(given: argparse.Namespace) -> int:
@@ -53,6 +59,13 @@ def _pack(given: argparse.Namespace) -> int:
 
     for path in faces.pack(given.folder, given.target):
         print(path)
+    return 0
+
+
+def _groups(given: argparse.Namespace) -> int:
+    from training.embedder import faces
+
+    faces.groups(given.folder, given.target, given.count)
     return 0
 
 
@@ -75,12 +88,10 @@ def _export(given: argparse.Namespace) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    import numpy as np
-
     from training.embedder import faces, judge
 
     hard = faces.read([given.hard])
-    groups = np.load(str(given.groups)) if given.groups else None
+    groups = faces.read([given.groups]) if given.groups else None
     for name in given.models:
         print(json.dumps(dict(judge.figures(name, hard, groups, given.models_dir), model=name)))
     return 0

@@ -8,6 +8,7 @@ each begins, `identity` (N,) a number for each named person or -1, `source` (N,)
 import csv
 import io
 import zipfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
@@ -20,6 +21,7 @@ from errors import UsageError
 
 SIDE = 128  # pixels of a crop
 MARGIN = 8  # pixels around the aligned face
+AGES = ((60, "60 and over"), (40, "40 to 59"), (18, "18 to 39"), (0, "under 18"))
 
 
 class Faces(NamedTuple):
@@ -77,11 +79,7 @@ def write(path: Path, files: Sequence[bytes], identity: Sequence[int], source: S
 
 def pack(folder: Path, target: Path) -> List[Path]:
     """Turn a folder of zip files with an index.csv (shard, name, source, identity, ...) into packs, one a zip."""
-    index = folder / "index.csv"
-    if not index.is_file():
-        raise UsageError("{}: is missing; it names shard, name, source and identity of each crop.".format(index))
-    with index.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _index(folder)
     numbers = {name: number for number, name in enumerate(sorted({row["identity"] for row in rows} - {""}))}
     shards: Dict[str, List[Dict[str, str]]] = {}
     for row in rows:
@@ -94,3 +92,32 @@ def pack(folder: Path, target: Path) -> List[Path]:
         written.append(target / (Path(shard).stem + ".npz"))
         write(written[-1], files, [numbers.get(row["identity"], -1) for row in members], [r["source"] for r in members])
     return written
+
+
+def groups(folder: Path, target: Path, count: int) -> None:
+    """A pack of `count` crops for each gender, race and age group that the folder's index.csv states; their
+    `source` is the group. One crop can stand for several groups; which are taken is the same every time."""
+    found: Dict[str, List[Dict[str, str]]] = {}
+    for row in sorted(_index(folder), key=lambda one: zlib.crc32(one["name"].encode())):
+        years = row.get("age")
+        age = "age {}".format(next(name for least, name in AGES if int(years) >= least)) if years else None
+        for name in (row.get("gender"), row.get("race"), age):
+            if name and len(found.setdefault(name, [])) < count:
+                found[name].append(row)
+    if not found:
+        raise UsageError("{}: states no gender, race or age of anybody.".format(folder / "index.csv"))
+    files, names = [], []
+    for name, members in sorted(found.items()):
+        for row in members:
+            with zipfile.ZipFile(str(folder / row["shard"])) as archive:
+                files.append(archive.read(row["name"]))
+            names.append(name)
+    write(target, files, list(range(len(files))), names)
+
+
+def _index(folder: Path) -> List[Dict[str, str]]:
+    index = folder / "index.csv"
+    if not index.is_file():
+        raise UsageError("{}: is missing; it names shard, name, source and identity of each crop.".format(index))
+    with index.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -14,9 +14,9 @@ from training.embedder.faces import MARGIN, Faces
 OWN = {"size": 112, "template": "arcface", "mean": 127.5, "std": 127.5, "threshold": 0.3, "dimension": 512}
 
 
-def figures(name: str, hard: Faces, groups: Optional[Any], models_dir: Optional[Path]) -> Dict[str, Any]:
-    """Verification on `hard`, and by group on `groups` (images, group) at the threshold
-    that a thousandth of the hard set's impostors pass."""
+def figures(name: str, hard: Faces, groups: Optional[Faces], models_dir: Optional[Path]) -> Dict[str, Any]:
+    """Verification on `hard`, and by group (the `source` of `groups`) at the threshold that a thousandth of
+    the hard set's impostors pass."""
     settings = Settings()
     if name.endswith(".onnx"):
         entry, path = dict(OWN, name=Path(name).stem), Path(name)
@@ -30,11 +30,22 @@ def figures(name: str, hard: Faces, groups: Optional[Any], models_dir: Optional[
         _, impostor = evaluate.similarities(embeddings, hard.identity)
         result["threshold_1e3"] = float(np.quantile(impostor, 1 - 1e-3))
         if groups is not None:
-            plain, seen = embed(embedder, groups["images"]), embed(embedder, groups["changed"])
-            result["groups"] = evaluate.by_group(plain, seen, groups["group"], result["threshold_1e3"])
+            plain, seen = embed(embedder, groups.images), embedder.embed_chips(as_seen(groups.images))
+            result["groups"] = evaluate.by_group(plain, seen, groups.source, result["threshold_1e3"])
     finally:
         embedder.close()
     return result
+
+
+def as_seen(images: np.ndarray) -> np.ndarray:
+    """The same faces as a kiosk may see them (augment.views, nothing mixed, seed 0): (N, 112, 112, 3) uint8 BGR."""
+    import torch
+
+    from training.embedder import augment
+
+    torch.manual_seed(0)
+    views = augment.views(torch.from_numpy(images), augment.FACE, mixed=0)
+    return np.ascontiguousarray((views.permute(0, 2, 3, 1).numpy()[..., ::-1] * 255).round().astype(np.uint8))
 
 
 def embed(embedder: Embedder, images: np.ndarray) -> np.ndarray:

@@ -189,6 +189,23 @@ def test_an_export_is_the_student_and_runs_in_the_kiosk(run: Path, tmp_path: Pat
     embedder.close()
 
 
+def test_groups_are_judged_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Six faces of two groups, each person once: what a group's own people and views give."""
+    lines = ["shard,name,source,identity,age,gender,race"]
+    with zipfile.ZipFile(str(tmp_path / "faces-000.zip"), "w") as archive:
+        for number, picture in enumerate(crops(6)):
+            archive.writestr("{}.webp".format(number), webp(picture))
+            lines.append("faces-000.zip,{}.webp,demo,,{},{},".format(number, 20 + 15 * number, "fm"[number % 2]))
+    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+    target = tmp_path / "groups.npz"
+    assert main(["groups", str(tmp_path), str(target), "--count", "2"]) == 0
+    assert sorted(set(faces.read([target]).source)) == ["age 18 to 39", "age 40 to 59", "age 60 and over", "f", "m"]
+    capsys.readouterr()
+    assert main(["evaluate", SHIPPED, "--hard", str(target), "--groups", str(target)]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["groups"]["f"]["people"] == 2 and 0 <= figures["groups"]["m"]["true_accepts"] <= 1
+
+
 @pytest.mark.parametrize("kind", ["kiosk_net", "inception_resnet_v1", "resnet"])
 def test_students_by_name(kind: str) -> None:
     if kind == "resnet":
