@@ -122,9 +122,9 @@ def cost(network: nn.Module, size: int) -> Tuple[float, float]:
     """Millions of multiply-adds for one picture of size x size, and millions of parameters."""
     counted = [0]
 
-    def count(layer: nn.Module, _: Any, out: Tensor) -> None:
-        weights = layer.weight[0] if isinstance(layer, nn.Conv2d) else layer.weight
-        counted[0] += (out[0].numel() if isinstance(layer, nn.Conv2d) else 1) * weights.numel()  # type: ignore[operator]
+    def count(layer: Any, _: Any, out: Tensor) -> None:
+        places = out[0][0].numel() if isinstance(layer, nn.Conv2d) else 1
+        counted[0] += places * layer.weight.numel()
 
     hooks = [
         layer.register_forward_hook(count)

@@ -7,9 +7,9 @@ import math
 from typing import Callable, Tuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-Tensor = torch.Tensor
 # How often each is done to a crop.
 LIGHT, DARK, COLOUR, GREY, BLUR, NOISE, BLOCKS, OBJECT, MASK = 0.7, 0.12, 0.4, 0.12, 0.2, 0.3, 0.2, 0.12, 0.1
 QUANTUM = torch.tensor(  # JPEG's luminance table (ITU-T T.81, annex K)

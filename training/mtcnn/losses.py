@@ -3,6 +3,7 @@ import math
 from typing import Any, Dict, Optional
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from training.mtcnn.nets import Outputs
@@ -12,7 +13,6 @@ HARD = 0.7  # share of the samples with the greatest loss that teach the class (
 GAMMA = 2.0  # of the focal loss (Lin et al. 2017)
 WING, BEND = 0.1, 0.02  # of the wing loss (Feng et al. 2018), in sides of the crop: 10 of 100 pixels, 2
 SOFT = 2.0  # temperature of a teacher's logits
-Tensor = torch.Tensor
 
 
 def total(outputs: Outputs, samples: Samples, recipe: Dict[str, Any], taught: Optional[Outputs] = None) -> Tensor:

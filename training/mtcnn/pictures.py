@@ -10,9 +10,9 @@ from typing import List, NamedTuple, Optional
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 LEVELS = 6  # the photo and five halves: a box of 400 pixels still becomes a crop of 12
-Tensor = torch.Tensor
 
 
 class View(NamedTuple):

@@ -11,11 +11,11 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training.mtcnn.annotations import Photo
 from training.mtcnn.pictures import Pictures, View
 
-Tensor = torch.Tensor
 Pair = Tuple[Tensor, Tensor]
 FACE, PART, BACKGROUND = 0.65, 0.4, 0.3
 MIX = {"tight": 0.25, "loose": 0.2, "near": 0.15, "random": 0.4}  # shares of a batch without finds
