@@ -154,7 +154,7 @@ def _continue(url: str, part: Path, have: int) -> None:
         start = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
-        with part.open("ab" if start else "wb") as file, _bar(part.stem, total, start) as bar:
+        with _bar(part.stem, total, start) as bar, part.open("ab" if start else "wb") as file:
             while True:
                 block, broken = _read(answer)
                 file.write(block)

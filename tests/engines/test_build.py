@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -326,6 +327,9 @@ def test_ctrl_c_ends_a_download_in_one_line_and_the_next_run_goes_on(place: Plac
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
         )  # fmt: skip
         assert server.stalled.wait(30)
+        until = time.time() + 30
+        while "net.onnx.part" not in place.left() and time.time() < until:  # the bar stands when the file does
+            time.sleep(0.01)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=30)
         assert running.returncode == 130
