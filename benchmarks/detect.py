@@ -84,6 +84,7 @@ def arguments():
     parser.add_argument("--min-face", type=int, default=40, help="pixels (default 40)")
     parser.add_argument("--rounds", type=int, default=15, help="turns that count, after two that do not (default 15)")
     parser.add_argument("--peer", default=str(ROOT / ".venv-peers" / "bin" / "python"), help="the peer's Python")
+    parser.add_argument("--model", default="mtcnn", help="mtcnn (the same weights as the peer's) or mtcnn_own")
     parser.add_argument("--live", action="store_true", help="ours as in a live picture: shrunk in steps of two")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     return parser.parse_args()
@@ -125,6 +126,7 @@ def main():
     options = arguments()
     paths = [Path(photo) for photo in options.photos] or [GROUP / (name + ".jpg") for name in PHOTOS]
     settings = Settings(backend="onnx", threads=options.threads)
+    settings.detector.model = options.model
     settings.detector.min_face = options.min_face
     cv2.setNumThreads(options.threads)
     rows = []
