@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import alignment, detection, identification, measures, report, verification  # noqa: E402
 from benchmarks.detectors import PEER_PYTHON, SHARED, USUAL, at_hand, megabytes, open_named  # noqa: E402
-from benchmarks.report import Axis, Column, Report, chart, charts, printed, sheet, table  # noqa: E402
+from benchmarks.report import Axis, Column, Report, chart, charts, guarded, printed, sheet, table  # noqa: E402
 from engines import catalogue  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import KioskError, UsageError  # noqa: E402
+from errors import UsageError  # noqa: E402
 from gallery.calibrate import MARGIN, Cohort  # noqa: E402
 from settings import Settings, load  # noqa: E402
 
@@ -384,7 +384,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KioskError as error:
-        sys.exit("error: {}".format(error))
+    sys.exit(guarded(main))

@@ -25,8 +25,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.report import guarded  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import KioskError, UsageError  # noqa: E402
+from errors import UsageError  # noqa: E402
 from gallery.calibrate import COHORTS  # noqa: E402
 from settings import load  # noqa: E402
 
@@ -149,7 +150,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KioskError as error:
-        sys.exit("error: {}".format(error))
+    sys.exit(guarded(main))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.detectors import PEER_PYTHON, SHARED, YUNET  # noqa: E402
-from benchmarks.report import Column, machine, printed  # noqa: E402
+from benchmarks.report import Column, guarded, machine, printed  # noqa: E402
 from engines import build  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
 from errors import KioskError, UsageError  # noqa: E402
@@ -248,9 +248,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KioskError as error:
-        sys.exit("error: {}".format(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(guarded(main))
