@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import alignment, detection, identification, verification  # noqa: E402
 from benchmarks.detectors import SHARED, open_named  # noqa: E402
+from benchmarks.report import guarded  # noqa: E402
 from engines import catalogue  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import KioskError  # noqa: E402
 from gallery.calibrate import Cohort  # noqa: E402
 from settings import Settings, load  # noqa: E402
 
@@ -129,7 +129,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KioskError as error:
-        sys.exit("error: {}".format(error))
+    sys.exit(guarded(main))

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 import yaml
 from tqdm import tqdm
 
-from errors import UsageError
+from errors import KioskError, UsageError
 
 Recipe = Dict[str, Any]
 
@@ -143,8 +143,6 @@ def draw_curves(folder: Path) -> None:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command: one sentence for what the user can mend, 130 after Ctrl-C; the checkpoint stays."""
-    from errors import KioskError
-
     try:
         return command()
     except KioskError as error:
