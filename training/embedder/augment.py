@@ -16,18 +16,20 @@ from training.embedder.faces import MARGIN, SIDE
 FACE = SIDE - 2 * MARGIN  # the aligned face, 112 pixels
 
 
-def views(crops: Tensor, size: int, mixed: float = 0.5) -> Tensor:
+def views(crops: Tensor, size: int, mixed: float = 0.5, clear: float = 0.0) -> Tensor:
     """Crops (B, 128, 128, 3) uint8 -> (B, 3, size, size) float32: jittered, changed, covered, mixed.
 
     `mixed` is the share of pictures that become a mixture of two people (mix-up, Zhang et al. 2018):
-    teacher and student both see the mixture, so it needs no label.
+    teacher and student both see the mixture, so it needs no label. `clear` is the share that is jittered
+    alone before that: most pictures at a door are good ones, and on these an embedder is judged.
     """
-    x = jitter(crops.permute(0, 3, 1, 2).float() / 255, size)
-    x = colours(x)
+    jittered = jitter(crops.permute(0, 3, 1, 2).float() / 255, size)
+    x = colours(jittered)
     x = covered(x)
     x = blurred(x)
     x = noisy(x)
     x = compressed(x)
+    x = torch.where(_some(x, clear), jittered, x)
     return mixture(x.clamp(0, 1), mixed)
 
 

@@ -23,6 +23,7 @@ from training.runlog import Recipe, RunLog, load_checkpoint, save_checkpoint
 
 TEACHER_SIZE = 112
 SAME_FACE = 0.8  # cosine (teachers) from which a training crop counts as a picture of a held-out face
+LONGEST_STEP = 5.0  # seconds that count: neither the minutes of compiling nor a pause is training
 REPORTS = 40  # a run
 REMEMBERED = 64  # batches of views that are learned from again
 
@@ -138,7 +139,7 @@ class _Run:
         np.random.seed(self.recipe["seed"] + rank)
         remembered = _Remembered()
         running: Optional[Tensor] = None
-        started, saved, reported = time.time(), time.time(), -1.0
+        last, saved, reported = time.time(), time.time(), -1.0
         while True:
             progress = self._progress(world)
             if progress >= 1:
@@ -147,10 +148,10 @@ class _Run:
             for _ in range(self.recipe["reuse"]):
                 apart = self._learn(*remembered.batch(), progress)
             self.views += self.recipe["batch"] * world
-            if running is None:  # the first step compiles: minutes that are not training
-                running, started = apart, time.time() - self.seconds
-            running = running.lerp(apart, 0.02)
-            self.seconds = time.time() - started
+            running = apart if running is None else running.lerp(apart, 0.02)
+            now = time.time()
+            self.seconds += min(now - last, LONGEST_STEP)
+            last = now
             if rank:
                 continue
             log.advance(self.seconds if self.unit == "s" else self.step)
@@ -174,16 +175,15 @@ class _Run:
         """A batch of new views, at the largest size that anybody looks at, and what the teachers say."""
         chosen = crops[torch.randint(len(crops), (self.recipe["batch"],), device=self.device)]
         largest = max([TEACHER_SIZE] + [learner.size for learner in self.learners])
-        x = augment.views(chosen, largest, self.recipe["mixed"])
+        x = augment.views(chosen, largest, self.recipe["mixed"], self.recipe["clear"])
         with torch.no_grad():
             return x, teach(sized(x, TEACHER_SIZE)).clone()  # type: ignore[operator]
 
     def _learn(self, views: Tensor, target: Tensor, progress: float) -> Tensor:
         """One step of every student; gives what each is apart from the teachers, (students,)."""
-        rate = self.recipe["rate"] * min(1, (self.step + 1) / self.recipe["warmup"])
-        rate *= decayed(progress, self.recipe["decay"])
+        pace = min(1, (self.step + 1) / self.recipe["warmup"]) * decayed(progress, self.recipe["decay"])
         self.step += 1
-        return torch.stack([learner.learn(views, target, rate, self.step) for learner in self.learners])
+        return torch.stack([learner.learn(views, target, pace, self.step) for learner in self.learners])
 
     def _report(self, apart: Tensor, judged: Optional[faces.Faces]) -> Dict[str, float]:
         figures = {}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.embedder import augment, students
+from training.embedder.muon import Muon
 from training.runlog import Recipe, revision
 
 SIZE = 112  # pixels of a student's input, where its recipe says nothing else
@@ -25,10 +26,8 @@ class Learner:
         self.network = network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()  # what is kept in the end
         self._keep = recipe["average"]
-        matrices = [weight for weight in network.parameters() if weight.ndim > 1 and weight.requires_grad]
-        vectors = [weight for weight in network.parameters() if weight.ndim <= 1 and weight.requires_grad]
-        groups = [{"params": matrices, "weight_decay": recipe["weight_decay"]}, {"params": vectors, "weight_decay": 0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe["rate"], betas=(0.9, 0.99), fused=device == "cuda")
+        self.optimizer, self.turner = _optimizers(network, recipe, device)
+        self._rates = recipe["rate"], recipe["turn"]
         self._relations = recipe["relations"]
         self._forward: Any = self.network
 
@@ -39,18 +38,20 @@ class Learner:
         if compiled:
             self._forward = torch.compile(self._forward)
 
-    def learn(self, pictures: Tensor, target: Tensor, rate: float, step: int) -> Tensor:
-        """One step on views (B, 3, S, S) in 0..1 and the teachers' embeddings (B, D); gives 1 - cosine, meaned."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def learn(self, pictures: Tensor, target: Tensor, pace: float, step: int) -> Tensor:
+        """One step, `pace` (0 to 1) times as far as the recipe says, on views (B, 3, S, S) in 0..1 and the
+        teachers' embeddings (B, D); gives 1 - cosine, meaned."""
         pictures = ((sized(pictures, self.size) - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             out = self._forward(pictures)
         apart, relations = agreement(out.float(), target)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         (4 * apart + self._relations * relations).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
+        for optimizer, rate in zip((self.optimizer, self.turner), self._rates):
+            for group in optimizer.param_groups:
+                group["lr"] = pace * rate
+            optimizer.step()
         self._follow(min(self._keep, step / (step + 20)))
         return apart.detach()
 
@@ -74,7 +75,7 @@ class Learner:
         return np.concatenate(rows)
 
     def state(self) -> Dict[str, Any]:
-        return {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
+        return {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer", "turner")}
 
     def load_state(self, state: Dict[str, Any]) -> None:
         for name, value in state.items():
@@ -88,6 +89,17 @@ class Learner:
         }
         kept = {"spec": self.spec, "dimension": self.dimension, "recipe": recipe, "revision": revision()}
         torch.save(dict(kept, state=half), str(path))
+
+
+def _optimizers(network: nn.Module, recipe: Recipe, device: str) -> Tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """AdamW for vectors, the first convolution and depthwise ones, Muon for all other weights."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    vectors = [weight for weight in weights if weight.ndim <= 1]
+    small = [weight for weight in weights if weight.ndim > 1 and weight.shape[1] <= 3]
+    turned = [weight for weight in weights if weight.ndim > 1 and weight.shape[1] > 3]
+    groups = [{"params": small, "weight_decay": recipe["weight_decay"]}, {"params": vectors, "weight_decay": 0}]
+    adam = torch.optim.AdamW(groups, lr=recipe["rate"], betas=(0.9, 0.99), fused=device == "cuda")
+    return adam, Muon(turned, recipe["turn"], recipe["weight_decay"])
 
 
 def agreement(out: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:

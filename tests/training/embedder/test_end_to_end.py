@@ -35,11 +35,13 @@ steps: 12
 batch: 8
 reuse: 2
 rate: 3.0e-3
+turn: 0.02
 warmup: 2
 decay: 0.7
 weight_decay: 0.02
 relations: 20
 mixed: 0.15
+clear: 0.35
 average: 0.9
 limit: null
 compile: false
