@@ -18,9 +18,12 @@ MOMENTUM = 0.95
 
 
 class Muon(Optimizer):
-    """For the weights of convolutions and linear layers; all else (vectors, depthwise) needs another optimiser."""
+    """For the weights of convolutions and linear layers; all else (vectors, depthwise) needs another optimiser.
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
+    Nothing of a step waits for the GPU, and `lr` may be a tensor there: it can be recorded.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: Any, weight_decay: float = 0.0) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -35,7 +38,7 @@ class Muon(Optimizer):
                 rate = group["lr"] * max(1, rows / columns) ** 0.5
                 for (weight, _), turn in zip(pairs, turned):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(turn.view(weight.shape), alpha=-rate)
+                    weight.sub_(turn.view(weight.shape) * rate)
 
     def _moved(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """The gradient with Nesterov's momentum, as a matrix."""
