@@ -24,7 +24,7 @@ from engines.plans.limits import limits
 from errors import ModelError
 from settings import Settings
 
-FORMAT = 1  # raise it when the builder builds something else from the same request
+FORMAT = 2  # raise it when the builder builds something else from the same request
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOST_WORKSPACE = 1 << 30  # bytes; a board with less gets a quarter of its memory
 # Their boxes are rounded to pixels, so that a last bit moves a face's box: in FP16, 11 of the 151 faces of 19 group

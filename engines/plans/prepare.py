@@ -23,7 +23,7 @@ def prepared(path: Path, plugin: bool, half: bool) -> Tuple[bytes, int]:
     except Exception as error:  # protobuf's, which differ between versions
         raise ModelError("{}: is no ONNX file ({}).".format(path, str(error).splitlines()[0])) from error
     norms = graph.bare(model)
-    model = folded(model)
+    model = apart(folded(model))
     if half:
         model = halved(model)
     if plugin:
@@ -49,6 +49,16 @@ def folded(model: Any) -> Any:
     del made.opset_import[:]
     made.opset_import.extend(opsets)
     return made
+
+
+def apart(model: Any) -> Any:
+    """Free sizes of inputs with a name each: TensorRT takes those of one name for equal, and some exporters
+    call height and width alike ('?'), which ends at the first picture that is no square."""
+    for one in model.graph.input:
+        for axis, size in enumerate(one.type.tensor_type.shape.dim):
+            if not size.HasField("dim_value"):
+                size.dim_param = "{}_{}".format(one.name, axis)
+    return model
 
 
 def halved(model: Any) -> Any:

@@ -91,6 +91,7 @@ class Builder:
             "half": "FP16" in flags,
             "inputs": [[item.name, list(item.shape), item.dtype] for item in network.inputs],
             "outputs": [[item.name, list(item.shape), item.dtype] for item in network.outputs],
+            "sizes": {item.name: item.sizes for item in network.inputs},
             "profile": config.profiles[0].shapes if config.profiles else {},
             "sha256": hashlib.sha256(network.onnx).hexdigest(),
         }
@@ -104,6 +105,7 @@ class _Item:
         kind = value.type.tensor_type
         self.name, self.dtype = value.name, {1: "FLOAT", 10: "HALF"}[kind.elem_type]
         self.shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim)
+        self.sizes = [size.dim_param for size in kind.shape.dim]
 
 
 class INetworkDefinition:

@@ -125,6 +125,10 @@ class IExecutionContext:
         least, _, most = limits or [known] * 3
         if len(shape) != len(known) or not all(a <= b <= c for a, b, c in zip(least, shape, most)):
             return self._log("Parameter check failed: {} is outside of the profile {} to {}".format(shape, least, most))
+        sizes = dict(zip(self.engine._head["sizes"][name], shape))
+        for named, size in zip(self.engine._head["sizes"][name], shape):
+            if named and sizes[named] != size:  # seen on 8.5.3
+                return self._log("Dimensions with name {} must be equal. Condition '==' violated".format(named))
         self._shapes[name] = tuple(shape)
         return True
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engines import plugin
+from engines.convert.graph import Graph
 from engines.plans import cache, report
 from errors import ModelError
 from tests import ROOT
@@ -238,3 +239,15 @@ def test_inspect_tells_of_onnx_and_plan(place, tmp_path: Path) -> None:
         report.inspected(tmp_path / "text.onnx")
     with pytest.raises(ModelError, match="is not there"):
         report.inspected(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("flavour", sorted(double.VERSIONS))
+def test_a_height_and_a_width_of_one_name_may_differ(make_place, flavour: str) -> None:
+    """As SCRFD's files call both '?': TensorRT would ask for squares."""
+    place = make_place(flavour)
+    graph = Graph("net")
+    graph.output(graph.add("Relu", [graph.input("x", [1, 3, "?", "?"])], "end", "y"), [1, 3, "h", "w"])
+    graph.save(place.onnx)
+    picture = np.random.RandomState(0).standard_normal((1, 3, 384, 640)).astype(np.float32)
+    with cache.open_plan(place.onnx, "detector", place.settings, place.said.append) as network:
+        np.testing.assert_allclose(network.run({"x": picture})["y"], picture.clip(0), atol=2e-3)
