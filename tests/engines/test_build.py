@@ -283,7 +283,7 @@ def _command(*arguments: str, **environment: str) -> Any:
 
 def test_the_command_makes_a_model_ready() -> None:
     done = _command("own")
-    assert (done.returncode, done.stdout) == (0, "own: ready (embedder_iresnet_112.onnx)\n")
+    assert (done.returncode, done.stdout) == (0, "own: ready (embedder_kiosk_112.onnx)\n")
 
 
 @pytest.mark.parametrize(

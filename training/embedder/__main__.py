@@ -12,7 +12,7 @@ EXAMPLES = """examples:
   python -m training.embedder groups ../shared/faces groups.npz
   python -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz --out runs/embedder
   torchrun --nproc-per-node 4 -m training.embedder train training/recipes/embedder.yaml --packs packs/*.npz
-  python -m training.embedder export runs/embedder/main.pt main.onnx
+  python -m training.embedder export runs/embedder/main.pt main.onnx --hard packs/hard.npz
   python -m training.embedder evaluate own edgeface_xs --hard packs/hard.npz --models-dir ../shared/models
 """
 
@@ -38,9 +38,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     train.add_argument("--out", type=Path, default=Path("runs/embedder"))
     train.add_argument("--models-dir", type=Path, help="where the teachers' files are")
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change the recipe")
-    export = commands.add_parser("export", help="a trained student -> ONNX")
+    export = commands.add_parser("export", help="a trained student -> ONNX, and its record as JSON beside it")
     export.add_argument("weights", type=Path)
     export.add_argument("target", type=Path)
+    export.add_argument("--hard", type=Path, help="a pack of held-out people, for the figures of the record")
+    export.add_argument("--groups", type=Path, help="a pack made by groups")
     evaluate = commands.add_parser("evaluate", help="figures of embedders on held-out people")
     evaluate.add_argument("models", nargs="+", help="names of the catalogue, or ONNX files of ours")
     evaluate.add_argument("--hard", type=Path, required=True, help="a pack of held-out people")
@@ -79,10 +81,15 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from training.embedder import export, learner
+    from training.embedder import export, faces, judge, learner
 
-    student, size, _ = learner.load(given.weights)
+    student, size, saved = learner.load(given.weights)
     export.write(student, size, given.target)
+    metrics = {}
+    if given.hard:
+        groups = faces.read([given.groups]) if given.groups else None
+        metrics = judge.figures(str(given.target), faces.read([given.hard]), groups, None)
+    export.record(given.target, saved, metrics)
     print("{}: {:.2f} MB".format(given.target, given.target.stat().st_size / 1e6))
     return 0
 

@@ -1,5 +1,8 @@
 """A trained student as the kiosk's ONNX file: batch norm folded, weights in half precision, unit length at the end."""
+import hashlib
+import json
 from pathlib import Path
+from typing import Any, Dict
 
 import numpy as np
 import onnx
@@ -30,6 +33,14 @@ def write(student: nn.Module, size: int, path: Path) -> None:
     halve(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def record(path: Path, saved: Dict[str, Any], metrics: Dict[str, Any]) -> None:
+    """PATH.json: what made the file (recipe with its seed, git revision), its figures and its SHA-256."""
+    data = path.read_bytes()
+    line = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "metrics": metrics}
+    line.update({name: saved[name] for name in ("spec", "revision", "recipe")})
+    path.with_suffix(".json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
 
 
 def normalise(model: onnx.ModelProto) -> None:
