@@ -59,11 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("target", type=Path, help="the .npz to write")
     own.add_argument("--pnet", type=Path, required=True, help="its ONNX file")
     own.add_argument("--rnet", type=Path, help="its ONNX file")
-    own = command("label", _label, "face crops of a zip, labelled by SCRFD-2.5G, as a shard more to train on")
+    own = command("label", _label, "face crops or photos of a zip, labelled by SCRFD-2.5G, as a shard more")
     own.add_argument("archive", type=Path, help="the zip")
     own.add_argument("--teacher", type=Path, default=TEACHER, help="SCRFD's ONNX (default: {})".format(TEACHER))
     own.add_argument("--target", type=Path, default=Path("faces"), help="folder of the shard (default: faces)")
-    own.add_argument("--most", type=int, default=2000, help="crops at most (default: 2000)")
+    own.add_argument("--most", type=int, default=2000, help="pictures at most (default: 2000)")
+    aside = "the zip holds photos: those with a face that looks aside by so much (0.3: halfway to the profile)"
+    own.add_argument("--aside", type=float, default=0.0, help=aside)
     own.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
     _add_kinds(own)
@@ -122,8 +124,8 @@ def _samples(options: argparse.Namespace) -> int:
 def _label(options: argparse.Namespace) -> int:
     from training.mtcnn.label import label
 
-    count = label(options.archive, options.teacher, options.target, options.most, options.seed)
-    print("{}: {} crops with a face.".format(options.target, count))
+    count = label(options.archive, options.teacher, options.target, options.most, options.seed, options.aside)
+    print("{}: {} pictures with a face.".format(options.target, count))
     return 0
 
 
