@@ -115,10 +115,11 @@ def _layer(graph: Graph, value: str, name: str, layer: Any) -> str:
     weight = layer.weight.detach().numpy() / scale.reshape(shape)
     whole = np.clip(np.round(weight), -TOP, TOP).astype(np.int8)
     names = [graph.weight("w" + name, whole), graph.weight("s" + name, scale)]
-    kernel = graph.add("DequantizeLinear", names, "d" + name, **({"axis": 0} if scale.ndim else {}))
+    attributes: Any = {"axis": 0} if scale.ndim else {}
+    kernel = graph.add("DequantizeLinear", names, "d" + name, **attributes)
     bias = graph.weight("b" + name, layer.bias.detach().numpy().astype(np.float32))
     if layer.is_conv:
-        attributes: Any = {"strides": list(layer.stride)} if max(layer.stride) > 1 else {}
+        attributes = {"strides": list(layer.stride)} if max(layer.stride) > 1 else {}
         if max(layer.padding) > 0:
             attributes["pads"] = list(layer.padding) * 2
         if layer.groups > 1:
