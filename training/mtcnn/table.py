@@ -24,6 +24,11 @@ VARIANTS = {
     "distilled, longer": {"pnet": "distilled_longer", "rnet": "distilled_longer", "onet": "distilled_longer"},
     "int8 of it": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
     "shipped": {"pnet": "distilled_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "pruned P, taught longer": {"pnet": "pruned_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "full, aside": {"pnet": "large_aside", "rnet": "full_aside", "onet": "full_aside"},
+    "aside": {"pnet": "aside", "rnet": "aside", "onet": "aside"},
+    "aside, wider O": {"pnet": "aside", "rnet": "aside", "onet": "wide_aside"},
+    "aside, int8": {"pnet": "aside_int8", "rnet": "aside_int8", "onet": "aside_int8"},
 }
 
 
