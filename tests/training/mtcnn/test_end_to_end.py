@@ -117,7 +117,7 @@ def test_export_writes_what_made_each_file(lab, tmp_path):
     assert [line["file"] for line in stored] == ["mtcnn_own_pnet.onnx", "mtcnn_own_rnet.onnx", "mtcnn_own_onet.onnx"]
     for line in stored:
         digest = hashlib.sha256((tmp_path / line["file"]).read_bytes()).hexdigest()
-        assert line["sha256"] == digest and line["recipe"]["teacher"] and "accuracy" in line["metrics"]
+        assert line["sha256"] == digest and line["recipe"]["start"] and "accuracy" in line["metrics"]
     with pytest.raises(UsageError, match="train it to its end"):
         shipped.export({"pnet": tmp_path}, tmp_path)
 
