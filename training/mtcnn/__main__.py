@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 """
 SHARED = "../shared/detection"
 ROLES = ("pnet", "rnet", "onet")
-SHIPPED = ("distilled_longer", "pruned_taught", "pruned_taught")
+SHIPPED = ("aside", "aside", "full_aside")
 TEACHER = Path("../shared/models/scrfd/scrfd_2.5g_kps_dynamic.onnx")
 DLIB = Path("../shared/photos/dlib_faces")
 MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
@@ -59,11 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("target", type=Path, help="the .npz to write")
     own.add_argument("--pnet", type=Path, required=True, help="its ONNX file")
     own.add_argument("--rnet", type=Path, help="its ONNX file")
-    own = command("label", _label, "face crops of a zip, labelled by SCRFD-2.5G, as a shard more to train on")
+    own = command("label", _label, "face crops or photos of a zip, labelled by SCRFD-2.5G, as a shard more")
     own.add_argument("archive", type=Path, help="the zip")
     own.add_argument("--teacher", type=Path, default=TEACHER, help="SCRFD's ONNX (default: {})".format(TEACHER))
     own.add_argument("--target", type=Path, default=Path("faces"), help="folder of the shard (default: faces)")
-    own.add_argument("--most", type=int, default=2000, help="crops at most (default: 2000)")
+    own.add_argument("--most", type=int, default=2000, help="pictures at most (default: 2000)")
+    aside = "the zip holds photos: those with a face that looks aside by so much (0.3: halfway to the profile)"
+    own.add_argument("--aside", type=float, default=0.0, help=aside)
     own.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
     _add_kinds(own)
@@ -74,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--factor", type=float, default=0.709, help="of the pyramid (default: 0.709)")
     own.add_argument("--tune", action="store_true", help="choose them on held-out training photos first")
     own = command("table", _table, "the result table of all variants, in Markdown; minutes")
-    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the shipped one")
-    own.add_argument("--factor", type=float, default=0.709, help="of the shipped one (default: 0.709)")
+    own.add_argument("--thresholds", type=float, nargs=3, default=[0.6, 0.7, 0.7], help="of the shipped ones")
+    own.add_argument("--factor", type=float, default=0.709, help="of the shipped ones (default: 0.709)")
     return parser
 
 
@@ -122,8 +124,8 @@ def _samples(options: argparse.Namespace) -> int:
 def _label(options: argparse.Namespace) -> int:
     from training.mtcnn.label import label
 
-    count = label(options.archive, options.teacher, options.target, options.most, options.seed)
-    print("{}: {} crops with a face.".format(options.target, count))
+    count = label(options.archive, options.teacher, options.target, options.most, options.seed, options.aside)
+    print("{}: {} pictures with a face.".format(options.target, count))
     return 0
 
 
@@ -159,8 +161,9 @@ def _table(options: argparse.Namespace) -> int:
 
     files = table.files(options.runs, _original())
     rows = {name: Cascade(paths, whole=name != "original") for name, paths in files.items()}
-    if "shipped" in rows:
-        rows["shipped"] = Cascade(files["shipped"], tuple(options.thresholds), options.factor)
+    for name in ("shipped before", "shipped"):
+        if name in rows:
+            rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)
     photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)
     nets = table.nets(files, photos, options.threads)
     print(table.markdown(nets, {size: table.cascades(rows, photos, dlib, size, options.threads) for size in (20, 40)}))

@@ -8,6 +8,13 @@ import torch
 PRUNED_BY = 0.6  # share of the run after which the last channels have gone; the rest is fine-tuning
 
 
+def narrowed(net: Any, plan: Dict[str, Any], size: int) -> Any:
+    """A nets.Net without a 'share' of its channels, a multiple of 'multiple' staying; as it stands, not trained on."""
+    pruner = Pruner(net, dict(plan, rounds=1), size, "cpu")
+    pruner.step()
+    return net
+
+
 class Pruner:
     """Of a nets.Net. `plan`: 'share' of the channels of every layer that go, in `rounds` steps, a multiple of
     'multiple' channels staying."""

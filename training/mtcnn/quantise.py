@@ -5,7 +5,9 @@ input of a layer, one for each output channel of a convolution's weights, one fo
 Batch normalisation is folded in first, so that what is rounded in training is what is rounded in
 the file. torch's own fake_quantize does the rounding; the rest is these few lines, because the
 libraries that export Q/DQ all go through torch.onnx, and the kiosk's files are written by its
-own Graph (opset 13, fixed names), which needs the scales and nothing else.
+own Graph (opset 13, fixed names), which needs the scales and nothing else. What is not a weight is
+kept small there, since P has 19 kB of them: no names of nodes, no attributes that say the default,
+no zero points but the one that makes a rounded input int8.
 """
 import copy
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from engines.convert.graph import Graph
-from training.mtcnn.nets import SIZES, Net, Outputs, conv, finish, folded, for_the_kiosk
+from training.mtcnn.nets import SIZES, Net, Outputs, finish, folded, for_the_kiosk
 
 TOP = 127
 SLOW = 0.99  # of the running maximum of a layer's input
@@ -96,13 +98,15 @@ def export(net: QuantisedNet, path: Path) -> None:
         weight, bias = for_the_kiosk(net.role, name, head.weight.detach().numpy(), head.bias.detach().numpy())
         head.weight.data, head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
         finish(graph, name, _layer(graph, value, name[0], head), is_map)
+    for node in graph.nodes:
+        node.ClearField("name")
     graph.save(path)
 
 
 def _rounded_input(graph: Graph, value: str, name: str, layer: Any) -> str:
     scale = graph.weight(name + "s", layer.scales()[0].numpy().astype(np.float32))
     rounded = graph.add("QuantizeLinear", [value, scale, "z"], name + "q")
-    return graph.add("DequantizeLinear", [rounded, scale, "z"], name)
+    return graph.add("DequantizeLinear", [rounded, scale], name)
 
 
 def _layer(graph: Graph, value: str, name: str, layer: Any) -> str:
@@ -110,11 +114,15 @@ def _layer(graph: Graph, value: str, name: str, layer: Any) -> str:
     shape = (-1,) + (1,) * (layer.weight.dim() - 1) if scale.ndim else ()
     weight = layer.weight.detach().numpy() / scale.reshape(shape)
     whole = np.clip(np.round(weight), -TOP, TOP).astype(np.int8)
-    zeros = graph.weight("z" + name, np.zeros(len(scale), np.int8)) if scale.ndim else "z"
-    names = [graph.weight("w" + name, whole), graph.weight("s" + name, scale), zeros]
+    names = [graph.weight("w" + name, whole), graph.weight("s" + name, scale)]
     attributes: Any = {"axis": 0} if scale.ndim else {}
     kernel = graph.add("DequantizeLinear", names, "d" + name, **attributes)
     bias = graph.weight("b" + name, layer.bias.detach().numpy().astype(np.float32))
     if layer.is_conv:
-        return conv(graph, value, "c" + name, layer, [kernel, bias])
+        attributes = {"strides": list(layer.stride)} if max(layer.stride) > 1 else {}
+        if max(layer.padding) > 0:
+            attributes["pads"] = list(layer.padding) * 2
+        if layer.groups > 1:
+            attributes["group"] = layer.groups
+        return graph.add("Conv", [value, kernel, bias], "c" + name, **attributes)
     return graph.add("Gemm", [value, kernel, bias], "c" + name, transB=1)

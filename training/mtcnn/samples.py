@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.mtcnn.annotations import Photo
+from training.mtcnn.annotations import Photo, turned
 from training.mtcnn.pictures import Pictures, View
 
 Pair = Tuple[Tensor, Tensor]
@@ -21,8 +21,10 @@ FACE, PART, BACKGROUND = 0.65, 0.4, 0.3
 MIX = {"tight": 0.25, "loose": 0.2, "near": 0.15, "random": 0.4}  # shares of a batch without finds
 MINED = 0.5  # share of the previous stage's finds in a batch, where there are some
 CROPPED = 0.35  # share of aligned faces among the tight boxes: they are many, and all alike in pose
+PROFILE = 0.4  # so far aside (annotations.turned) is a profile
 SMALLEST = 10.0  # pixels of the smallest random box
 SWAPPED = (1, 0, 2, 4, 3)  # the five points of a mirrored face
+LEANING = 0.25  # share of the samples that are turned by up to `lean`
 NOISE = 0.06  # finds are moved by so much of their side, so that they are not learned by heart
 
 
@@ -45,11 +47,12 @@ class Finds(NamedTuple):
 
 
 class Sampler:
-    """Photos, their faces and the finds on one device. `seed` alone decides what is drawn."""
+    """Photos, their faces and the finds on one device. `seed` alone decides what is drawn. A face in profile is drawn
+    `oftener` times more than one from in front, and turns, beyond those of up to 25 degrees, reach `lean` degrees."""
 
     def __init__(self, photos: Sequence[Photo], size: int, seed: int, device: str = "cpu",
-                 finds: Optional[Finds] = None) -> None:  # fmt: skip
-        self.size, self.device = size, device
+                 finds: Optional[Finds] = None, oftener: float = 0.0, lean: float = 0.0) -> None:  # fmt: skip
+        self.size, self.device, self.lean = size, device, lean
         self.pictures = Pictures([one.image() for one in photos], [one.cropped for one in photos], device)
         most = max([len(one.targets) for one in photos] + [1])
         self.targets = torch.from_numpy(np.stack([_filled(one.targets, most) for one in photos])).to(device)
@@ -58,6 +61,9 @@ class Sampler:
         photo, row = (~self.ignored).nonzero(as_tuple=True)
         whole = ~self.pictures.cropped[photo]
         self._groups = [torch.stack([photo[group], row[group]]) for group in (whole, ~whole)]
+        aside = np.stack([_filled(turned(one.landmarks), most) for one in photos])
+        weights = 1 + oftener * torch.from_numpy(aside).to(device)[photo, row].div(PROFILE).clamp(max=1) ** 2
+        self._sums = [weights[group].double().cumsum(0) for group in (whole, ~whole)] if oftener else None
         self._whole = (~self.pictures.cropped).nonzero()[:, 0]
         self._finds = None
         if finds is not None and len(finds.photo):
@@ -88,9 +94,17 @@ class Sampler:
         split = [count - int(count * CROPPED), int(count * CROPPED)]
         if not self._groups[0].shape[1] or not self._groups[1].shape[1]:
             split = [count, 0] if self._groups[0].shape[1] else [0, count]
-        drawn = [group[:, self._integers(group.shape[1], part)] for group, part in zip(self._groups, split) if part]
+        drawn = [group[:, self._faces(number, part)] for number, (group, part) in enumerate(zip(self._groups, split))
+                 if part]  # fmt: skip
         photo, row = torch.cat(drawn, 1) if drawn else torch.zeros(2, 0, dtype=torch.long, device=self.device)
         return photo, self._moved(_squares(self.targets[photo, row]), zoom, shift)
+
+    def _faces(self, group: int, count: int) -> Tensor:
+        """Rows of whole photos' faces (0) or of aligned ones (1), each as often as it weighs."""
+        if self._sums is None:
+            return self._integers(self._groups[group].shape[1], count)
+        sums = self._sums[group]
+        return torch.searchsorted(sums, (self._uniform(count) + 1).double() / 2 * sums[-1]).clamp(max=len(sums) - 1)
 
     def _moved(self, boxes: Tensor, zoom: float, shift: float) -> Tensor:
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -110,6 +124,9 @@ class Sampler:
     def _view(self, count: int) -> View:
         chance = (self._uniform(count, 3) + 1) / 2
         angle = self._uniform(count, 1)[:, 0] * math.radians(25) * (chance[:, 1] < 0.4)
+        if self.lean:
+            far = self._uniform(count, 2)
+            angle = torch.where(far[:, 0] < LEANING * 2 - 1, far[:, 1] * math.radians(self.lean), angle)
         return View(chance[:, 0] < 0.5, angle, (chance[:, 2] < 0.12).long())
 
     def _labelled(self, photo: Tensor, boxes: Tensor, crops: Tensor, view: Optional[View]) -> Samples:

@@ -10,7 +10,7 @@ from training.mtcnn.nets import SIZES
 
 NET = "| {name} | {class_loss:.3f} | {box_loss:.4f} | {percent:.2f} | {mega:.3f} | {kb:.0f} | {ms:.2f} |"
 CASCADE = "| {} | {:.1f} | {:.2f} | {:.1f} | {:.0f} | {:.1f} | {:.4f} | {:.1f} | {:.2f} | {:.4f} | {:.2f} |"
-PNET_TRIED, RNET_TRIED = (0.4, 0.5, 0.6, 0.7, 0.8), (0.2, 0.35, 0.5, 0.7)
+PNET_TRIED, RNET_TRIED = (0.3, 0.4, 0.5, 0.6, 0.7), (0.2, 0.35, 0.5, 0.7)
 Rows = List[Dict[str, Any]]
 # Row -> the run of each role.
 VARIANTS = {
@@ -23,7 +23,13 @@ VARIANTS = {
     "distilled": {"pnet": "distilled", "rnet": "distilled", "onet": "distilled"},
     "distilled, longer": {"pnet": "distilled_longer", "rnet": "distilled_longer", "onet": "distilled_longer"},
     "int8 of it": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
-    "shipped": {"pnet": "distilled_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "shipped before": {"pnet": "distilled_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "pruned P, taught longer": {"pnet": "pruned_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
+    "full, aside": {"pnet": "large_aside", "rnet": "full_aside", "onet": "full_aside"},
+    "aside": {"pnet": "aside", "rnet": "aside", "onet": "aside"},
+    "aside, wider O": {"pnet": "aside", "rnet": "aside", "onet": "wide_aside"},
+    "aside, int8": {"pnet": "aside_int8", "rnet": "aside_int8", "onet": "aside_int8"},
+    "shipped": {"pnet": "aside", "rnet": "aside", "onet": "full_aside"},
 }
 
 

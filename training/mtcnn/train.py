@@ -20,7 +20,7 @@ from training.mtcnn import losses, mine, nets, quantise
 from training.mtcnn.annotations import Photo
 from training.mtcnn.augment import augmented
 from training.mtcnn.nets import SIZES, Net, Outputs
-from training.mtcnn.prune import Pruner
+from training.mtcnn.prune import Pruner, narrowed
 from training.mtcnn.quantise import QuantisedNet
 from training.mtcnn.samples import Sampler, Samples
 from training.runlog import Recipe, RunLog, load_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ Model = Union[Net, QuantisedNet]
 
 def start(recipe: Recipe, runs: Path) -> Model:
     """The net that a recipe begins with: of its own layers, in the shape of another run ('like'), or
-    that run's whole net ('start'), with its layers rounded if it says so."""
+    that run's whole net ('start'), somewhat narrower ('narrow'), with its layers rounded if it says so."""
     torch.manual_seed(recipe["seed"])
     if recipe.get("start"):
         net = nets.load(runs / recipe["start"] / "net.pt")
@@ -43,6 +43,8 @@ def start(recipe: Recipe, runs: Path) -> Model:
         net = Net(**nets.load(runs / recipe["like"] / "net.pt").shape())
     else:
         net = Net(recipe["role"], recipe["body"], recipe.get("dense", 0))
+    if recipe.get("narrow"):
+        net = narrowed(net, recipe["narrow"], SIZES[recipe["role"]])
     return QuantisedNet(net.eval()) if recipe.get("quantised") else net
 
 
@@ -87,7 +89,7 @@ class _Run:
         self.net = start(recipe, runs).to(device)
         teacher = recipe.get("teacher")
         self.teacher = nets.load(runs / teacher / "net.pt").to(device).eval() if teacher else None
-        self.sampler = Sampler(fit, size, recipe["seed"], device, finds)
+        self.sampler = Sampler(fit, size, recipe["seed"], device, finds, recipe["oftener"], recipe["lean"])
         self.judged = Sampler(development, size, 1, device).draw(min(JUDGED, recipe["batch"] * 4), view=False)
         self.pruner = Pruner(self.net, recipe["prune"], size, device) if recipe.get("prune") else None
         self.step, self.before = 0, 0.0

@@ -37,16 +37,19 @@ def lab(tmp_path_factory):
 
     run("train", "pnet_full", "pnet_large", "pnet_light", "pnet_pruned_zero", "pnet_distilled")
     pnet, rnet = [str(runs / "mtcnn_{}_distilled".format(role) / "net.onnx") for role in ("pnet", "rnet")]
-    for name in ("finds_r0.npz", "finds_r.npz", "finds_r2.npz"):
+    for name in ("finds_r0.npz", "finds_r.npz", "finds_r2.npz", "finds_r3.npz"):
         assert main(["samples", str(runs / name), "--pnet", pnet] + usual) == 0
     run("train", "rnet_full", "rnet_light", "rnet_pruned_zero", "rnet_distilled")
-    for name in ("finds_o0.npz", "finds_o.npz", "finds_o2.npz"):
+    for name in ("finds_o0.npz", "finds_o.npz", "finds_o2.npz", "finds_o3.npz"):
         assert main(["samples", str(runs / name), "--pnet", pnet, "--rnet", rnet] + usual) == 0
     run("train", "onet_full", "onet_light", "onet_pruned_zero", "onet_distilled")
     run("prune", "pnet_pruned", "pnet_pruned_less", "rnet_pruned", "onet_pruned")
     run("train", "pnet_pruned_taught", "rnet_pruned_taught", "onet_pruned_taught")
     run("train", "pnet_distilled_longer", "rnet_distilled_longer", "onet_distilled_longer")
     run("quantise", "pnet_int8", "rnet_int8", "onet_int8")
+    run("train", "pnet_large_aside", "rnet_full_aside", "onet_full_aside", "pnet_pruned_longer")
+    run("train", "pnet_aside", "rnet_aside", "onet_aside", "onet_wide_aside")
+    run("quantise", "pnet_aside_int8", "rnet_aside_int8", "onet_aside_int8")
     return data, runs
 
 
@@ -97,6 +100,16 @@ def test_int8_file_gives_what_rounded_training_gave(lab):
         assert len(weights & whole) == len(layers)  # every layer's weights are int8
 
 
+def test_int8_file_is_a_quarter(lab):
+    _, runs = lab
+    for role in SIZES:
+        first = runs / "mtcnn_{}_distilled_longer".format(role) / "net.onnx"  # of the shape that ships
+        small = runs / "mtcnn_{}_aside_int8".format(role) / "net.onnx"
+        float_shape = nets.load(runs / "mtcnn_{}_aside".format(role) / "net.pt").shape()
+        assert float_shape == nets.load(first.parent / "net.pt").shape()
+        assert 4 * small.stat().st_size <= first.stat().st_size
+
+
 def test_export_writes_what_made_each_file(lab, tmp_path):
     _, runs = lab
     assert main(["export", "--runs", str(runs), "--target", str(tmp_path)]) == 0
@@ -104,7 +117,7 @@ def test_export_writes_what_made_each_file(lab, tmp_path):
     assert [line["file"] for line in stored] == ["mtcnn_own_pnet.onnx", "mtcnn_own_rnet.onnx", "mtcnn_own_onet.onnx"]
     for line in stored:
         digest = hashlib.sha256((tmp_path / line["file"]).read_bytes()).hexdigest()
-        assert line["sha256"] == digest and line["recipe"]["teacher"] and "accuracy" in line["metrics"]
+        assert line["sha256"] == digest and line["recipe"]["start"] and "accuracy" in line["metrics"]
     with pytest.raises(UsageError, match="train it to its end"):
         shipped.export({"pnet": tmp_path}, tmp_path)
 

@@ -7,7 +7,7 @@ from tests.training.mtcnn import miniature
 
 torch = pytest.importorskip("torch", reason="torch is not installed (requirements-training.txt)")
 
-from training.mtcnn.annotations import photo, shards  # noqa: E402
+from training.mtcnn.annotations import photo, shards, turned  # noqa: E402
 from training.mtcnn.augment import augmented  # noqa: E402
 from training.mtcnn.pictures import Pictures, View  # noqa: E402
 from training.mtcnn.samples import Sampler  # noqa: E402
@@ -85,3 +85,32 @@ def test_augmentation_keeps_range_shape_and_generator(photos):
     assert pictures[0].shape == drawn.crops.shape
     assert float(pictures[0].min()) >= 0 and float(pictures[0].max()) <= 255
     assert float((pictures[0] - drawn.crops).abs().mean()) > 5
+
+
+def test_a_face_that_looks_aside_is_told_from_one_that_does_not():
+    front = np.array([[30, 40], [70, 40], [50, 60], [35, 78], [65, 78]], np.float32)
+    profile = np.array([[30, 40], [42, 40], [55, 60], [30, 78], [40, 78]], np.float32)
+    angle = np.radians(30)
+    lean = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
+    found = turned(np.stack([front, profile, profile @ lean, np.full((5, 2), np.nan, np.float32)]))
+    np.testing.assert_allclose(found, [0, 0.51, 0.51, 0], atol=0.01)
+
+
+def test_faces_in_profile_are_drawn_oftener():
+    front = [[30, 40], [70, 40], [50, 60], [35, 78], [65, 78]]
+    profile = [[30, 40], [42, 40], [55, 60], [30, 78], [40, 78]]
+    image = cv2.imencode(".png", np.zeros((100, 100, 3), np.uint8))[1].tobytes()
+    box = [10, 10, 80, 80]
+    photos = [photo("front", image, [{"box": box, "landmarks": front}])] * 3
+    photos += [photo("side", image, [{"box": box, "landmarks": profile}])]
+    for oftener, share in ((0.0, 0.25), (6.0, 0.7)):
+        sampler = Sampler(photos, 24, 0, oftener=oftener)
+        drawn, _ = sampler._jittered(4000, 0.2, 0.1)
+        assert abs(float((drawn == 3).float().mean()) - share) < 0.03
+
+
+def test_lean_turns_some_samples_further(photos):
+    usual, leaning = [Sampler(photos, 24, 0, lean=lean)._view(2000).angle.abs() for lean in (0.0, 45.0)]
+    limit = np.radians(25)
+    assert float(usual.max()) <= limit
+    assert 0.05 < float((leaning > limit).float().mean()) < 0.2
