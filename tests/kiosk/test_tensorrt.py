@@ -59,7 +59,7 @@ def run(backend: str, folder: Path, frames: int) -> Tuple[List[Any], List[Any], 
                     clip.set(cv2.CAP_PROP_POS_FRAMES, 0)
                     more, image = clip.read()
                 sight.see(Frame(image, index, index / 30, index == 0))
-                names.append([(face.track, face.name) for face in sight.rows()])
+                names.append(sorted((face.track, face.name) for face in sight.rows()))
                 if index < FRAMES:
                     boxes.append([np.array(face.box) for face in sight.rows()])
                 if index == frames // 5:
