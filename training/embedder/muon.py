@@ -27,7 +27,7 @@ class Muon(Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             alike: Dict[Tuple[int, int], List[Tuple[Tensor, Tensor]]] = defaultdict(list)
             for weight in group["params"]:
