@@ -6,6 +6,7 @@ import os
 import resource
 from pathlib import Path
 from typing import Any, List, Tuple
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -75,7 +76,10 @@ def _memory() -> float:
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory) -> Tuple[List[Any], List[Any]]:
-    return run("onnx", tmp_path_factory.mktemp("onnx"), max(FRAMES, SOAK))[:2]
+    """By ONNX Runtime on the very graphs that TensorRT gets: without PRelu, scores differ in their last bits, and
+    in 11 of 1,500 frames that decides whether a track is still shown."""
+    with mock.patch("engines.backends.prelu.quick", lambda path: path):
+        return run("onnx", tmp_path_factory.mktemp("onnx"), max(FRAMES, SOAK))[:2]
 
 
 @pytest.mark.parametrize("flavour", sorted(double.VERSIONS))
