@@ -5,11 +5,10 @@
   benchmarks/embedders.py edgeface_xs own --batches 1 32 --threads 1
 """
 import argparse
-import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
@@ -17,9 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.report import guarded  # noqa: E402
-from engines import build, catalogue  # noqa: E402
-from engines.backends.choose import open_network  # noqa: E402
-from engines.embed import Embedder  # noqa: E402
+from benchmarks.search import in_turns  # noqa: E402
+from benchmarks.verification import open_embedders  # noqa: E402
 from settings import load  # noqa: E402
 
 ROUNDS = 60  # of which each embedder has one turn; the median counts
@@ -33,22 +31,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     settings = load(ROOT / "config.yaml", ["threads={}".format(given.threads), "backend=onnx"])
-    embedders = {}
-    for name in given.models:
-        entry = catalogue.entry(name, "embedder", "models")
-        embedders[name] = Embedder(open_network(build.ensure(name, settings)["embedder"], settings), entry)
+    embedders = open_embedders(given.models, settings)
     for count in given.batches:
         chips = np.random.RandomState(0).randint(0, 256, (count, 112, 112, 3), np.uint8)
-        times = {name: [] for name in embedders}  # type: dict
-        for turn in range(UNCOUNTED + ROUNDS):
-            for name, embedder in embedders.items():
-                start = time.perf_counter()
-                embedder.embed_chips(chips)
-                if turn >= UNCOUNTED:
-                    times[name].append((time.perf_counter() - start) * 1000)
-        first = statistics.median(times[given.models[0]])
-        for name in embedders:
-            middle = statistics.median(times[name])
+        cases: Dict[str, Callable[[], object]] = {
+            name: partial(embedder.embed_chips, chips) for name, embedder in embedders.items()
+        }
+        in_turns(cases, UNCOUNTED)
+        times = in_turns(cases, ROUNDS)
+        first = times[given.models[0]]
+        for name, middle in times.items():
             print("{} faces  {:<28} {:7.2f} ms  {:5.2f} times {}".format(
                 count, name, middle, middle / first, given.models[0]))  # fmt: skip
     for embedder in embedders.values():
