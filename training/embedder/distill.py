@@ -4,8 +4,9 @@ of all similarities within the batch (relations, Park et al. 2019).
 
 The teachers cost most of the time. So several students share one pass, and each view is learned from
 `reuse` times, mixed with other views of the last minute. Runs on one device, or with `torchrun` on
-several GPUs of one machine (each has its own batches).
+several GPUs of one machine: each has its own batches, and every few steps all go on from their mean.
 """
+import itertools
 import math
 import os
 import time
@@ -26,6 +27,8 @@ SAME_FACE = 0.8  # cosine (teachers) from which a training crop counts as a pict
 LONGEST_STEP = 5.0  # seconds that count: neither the minutes of compiling nor a pause is training
 REPORTS = 40  # a run
 REMEMBERED = 64  # batches of views that are learned from again
+ALONE = 4  # steps between two meetings of several GPUs
+TURNS = 10  # batches of views between two looks at the time there: a look waits for the GPU
 
 
 def train(recipe: Recipe, packs: List[Path], out: Path, models_dir: Optional[Path], held_out: List[Path]) -> List[Path]:
@@ -36,17 +39,19 @@ def train(recipe: Recipe, packs: List[Path], out: Path, models_dir: Optional[Pat
     read = faces.read(packs, workers=min(16, os.cpu_count() or 1))  # its processes start before CUDA does
     judged = [faces.read([path]) for path in held_out]
     device, rank, world = _device()
-    torch.manual_seed(recipe["seed"] + rank)
+    torch.manual_seed(recipe["seed"])  # the same students in every process
     teachers = Teachers(recipe["teachers"], models_dir).to(device)
-    crops = _training_crops(read.images[: recipe["limit"]], judged, teachers, device)
+    chosen = np.random.RandomState(recipe["seed"]).permutation(len(read.images))[: recipe["limit"]]
+    crops = _training_crops(read.images[chosen], judged, teachers, device)
     learners = [Learner(name, spec, teachers.dimension, recipe, device) for name, spec in recipe["students"].items()]
     run = _Run(recipe, out, learners, teachers, device)
     run.resume()
     if teachers.basis is None:
         sample = crops[torch.randperm(len(crops), device=device)[:40000]]
         teachers.fit(torch.cat([augment.plain(part) for part in sample.split(1024)]))
-        if world > 1 and teachers.basis is not None:
-            distributed.broadcast(teachers.basis, 0)
+        for one in (teachers.mean, teachers.basis):
+            if world > 1 and one is not None:
+                distributed.broadcast(one, 0)
     with RunLog(out, recipe, run.total, run.unit) as log:
         run.loop(crops, judged[0] if judged else None, log, rank, world)
         if rank == 0:
@@ -135,18 +140,23 @@ class _Run:
         compiled = self.device == "cuda" and self.recipe["compile"]
         teach = torch.compile(self.teachers) if compiled else self.teachers
         for learner in self.learners:
-            learner.prepare(world, compiled)
+            learner.prepare(compiled)
+        torch.manual_seed(self.recipe["seed"] + rank)
         np.random.seed(self.recipe["seed"] + rank)
         remembered = _Remembered()
         running: Optional[Tensor] = None
         last, saved, reported = time.time(), time.time(), -1.0
-        while True:
-            progress = self._progress(world)
+        for turn in itertools.count():
+            if world == 1 or turn % TURNS == 0:
+                progress = self._progress(world)
             if progress >= 1:
                 return
             remembered.add(*self._fresh(crops, teach))
             for _ in range(self.recipe["reuse"]):
                 apart = self._learn(*remembered.batch(), progress)
+                if world > 1 and self.step % ALONE == 0:
+                    for learner in self.learners:
+                        learner.meet(world)
             self.views += self.recipe["batch"] * world
             running = apart if running is None else running.lerp(apart, 0.02)
             now = time.time()
@@ -199,8 +209,8 @@ class _Run:
         """The checkpoint, and each student's own file."""
         state = {learner.name: learner.state() for learner in self.learners}
         position = (self.step, self.views, self.seconds)
-        basis = (self.teachers.basis, self.teachers.kept)
-        save_checkpoint(self.out, {"students": state, "position": position, "basis": basis})
+        target = (self.teachers.mean, self.teachers.basis, self.teachers.kept)
+        save_checkpoint(self.out, {"students": state, "position": position, "target": target})
         for learner in self.learners:
             learner.save(self.out / (learner.name + ".pt"), self.recipe)
 
@@ -212,7 +222,7 @@ class _Run:
         for learner in self.learners:
             learner.load_state(state["students"][learner.name])
         self.step, self.views, self.seconds = state["position"]
-        self.teachers.basis, self.teachers.kept = state["basis"]
+        self.teachers.mean, self.teachers.basis, self.teachers.kept = state["target"]
 
 
 def decayed(progress: float, decay: float) -> float:

@@ -1,11 +1,11 @@
 """One student while it learns: its network, the average of its weights over time, its optimiser."""
 import copy
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from training.embedder import augment, students
@@ -35,15 +35,22 @@ class Learner:
         self._recorded: Any = None
         self._records = False
 
-    def prepare(self, world: int, compiled: bool) -> None:
-        """Share the gradients between `world` processes, compile the forward pass, and record the step once:
-        launched one by one, its thousand small kernels keep the GPU waiting (two students: 7 steps a second,
-        recorded 12, on an H100)."""
-        if world > 1:
-            self._forward = nn.parallel.DistributedDataParallel(self.network)
+    def prepare(self, compiled: bool) -> None:
+        """Compile the forward pass and record the step: launched one by one, its thousand small kernels keep
+        the GPU waiting (two students: 7 steps a second, recorded 12, on an H100)."""
         if compiled:
             self._forward = torch.compile(self._forward)
-        self._records = compiled and world == 1
+        self._records = compiled
+
+    @torch.no_grad()
+    def meet(self, world: int) -> None:
+        """Go on from the mean of the networks of all `world` processes (local SGD, Stich 2019): gradients need
+        not be shared within a step, which so can be recorded."""
+        mine = _floats(self.network)
+        together = torch.cat([one.flatten() for one in mine])
+        distributed.all_reduce(together)
+        means = (together / world).split([one.numel() for one in mine])
+        torch._foreach_copy_(mine, [mean.view_as(one) for mean, one in zip(means, mine)])
 
     def learn(self, pictures: Tensor, target: Tensor, pace: float, step: int) -> Tensor:
         """One step, `pace` (0 to 1) times as far as the recipe says, on views (B, 3, S, S) in 0..1 and the
@@ -73,10 +80,7 @@ class Learner:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the average a little towards the network."""
-        now, average = (
-            list(net.parameters()) + [buffer for buffer in net.buffers() if buffer.is_floating_point()]
-            for net in (self.network, self.average)
-        )
+        now, average = _floats(self.network), _floats(self.average)
         ways = torch._foreach_sub(now, average)
         torch._foreach_mul_(ways, self._follows)
         torch._foreach_add_(average, ways)
@@ -116,6 +120,11 @@ class Learner:
         torch.save(dict(kept, state=half), str(path))
 
 
+def _floats(network: nn.Module) -> List[Tensor]:
+    """Weights and running statistics, in their order."""
+    return list(network.parameters()) + [one for one in network.buffers() if one.is_floating_point()]
+
+
 class _Recorded:
     """A step as a CUDA graph, played on other inputs of the same shapes."""
 
@@ -128,7 +137,7 @@ class _Recorded:
                 step(*self._inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # other threads may watch NCCL
             self._output = step(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:

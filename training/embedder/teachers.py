@@ -1,7 +1,9 @@
 """What a view's embedding should be: several embedders of the catalogue, asked together.
 
-Their unit vectors are joined and turned to at most 512 numbers by a PCA without centring, which keeps
-every cosine as it was up to the energy that it drops (figure: `kept`).
+Their unit vectors are joined, and what all faces have in common is taken off: their mean, and the few
+directions in which they differ most, which tell light, age and the like rather than people ("all but the
+top", Mu and Viswanath 2018). PCA turns the rest to at most 512 numbers, which keep every cosine up to the
+energy that it drops (figure: `kept`).
 """
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -15,6 +17,7 @@ from training.embedder.onnx_module import OnnxModule
 
 DIMENSION = 512
 CHUNK = 1024  # pictures at once while fitting
+TOP = 3  # directions that are taken off; chosen by the people whom the training crops name
 
 
 class Teachers(nn.Module):
@@ -24,6 +27,7 @@ class Teachers(nn.Module):
         super().__init__()
         self.names = list(names)
         self.networks = nn.ModuleList()
+        self.mean: Optional[Tensor] = None
         self.basis: Optional[Tensor] = None
         self.kept = 1.0
         entries = [catalogue.entry(name, "embedder", "teachers") for name in names]
@@ -33,7 +37,7 @@ class Teachers(nn.Module):
                 self.register_buffer("{}{}".format(key, number), torch.tensor(entry[key]).float().reshape(1, -1, 1, 1))
         # Transformers need full precision: half of it loses their layer norms. Plain convolutions do not.
         self.halves = [not network.attention for network in self.networks]
-        self.dimension = min(DIMENSION, sum(entry["dimension"] for entry in entries))
+        self.dimension = min(DIMENSION, sum(entry["dimension"] for entry in entries) - TOP)
         self.requires_grad_(False)
         self.eval()
 
@@ -49,14 +53,16 @@ class Teachers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.joined(x)
-        return functional.normalize(y if self.basis is None else y @ self.basis, dim=1)
+        if self.mean is not None and self.basis is not None:
+            y = (y - self.mean) @ self.basis
+        return functional.normalize(y, dim=1)
 
     @torch.no_grad()
     def fit(self, pictures: Tensor) -> None:
-        """Find the basis from aligned faces (N, 3, 112, 112), some ten thousand."""
-        if sum(1 for _ in self.networks) == 1:
-            return
+        """Find mean and basis from aligned faces (N, 3, 112, 112), some ten thousand."""
         y = torch.cat([self.joined(part) for part in pictures.split(CHUNK)])
-        basis = torch.linalg.eigh(y.T @ y)[1][:, -self.dimension :].contiguous()
-        self.kept = float((y @ basis).square().sum() / y.square().sum())
-        self.basis = basis
+        self.mean = y.mean(0)
+        y = y - self.mean
+        directions = torch.linalg.eigh(y.T @ y)[1].flip(1)[:, TOP:]  # the strongest first
+        self.basis = directions[:, : self.dimension].contiguous()
+        self.kept = float((y @ self.basis).square().sum() / (y @ directions).square().sum())
