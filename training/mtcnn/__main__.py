@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--teacher", type=Path, default=TEACHER, help="SCRFD's ONNX (default: {})".format(TEACHER))
     own.add_argument("--target", type=Path, default=Path("faces"), help="folder of the shard (default: faces)")
     own.add_argument("--most", type=int, default=2000, help="pictures at most (default: 2000)")
-    aside = "the zip holds photos: those with a face that looks aside by so much (0.3: halfway to the profile)"
-    own.add_argument("--aside", type=float, default=0.0, help=aside)
+    aside = "the zip holds photos: those with a face that looks aside by so much (0: all; 0.3: halfway to the profile)"
+    own.add_argument("--aside", type=float, help=aside)
     own.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     own = command("export", _export, "put the nets of one kind where the kiosk finds them, with their metrics")
     _add_kinds(own)

@@ -1,9 +1,9 @@
 """Pictures without boxes, labelled by SCRFD-2.5G: a shard more for the samples.
 
 Three kinds: the aligned faces of a zip with an index (128x128, no surroundings); AFLW's crops with
-five human points in landmarks.json, which are kept, only their box is the teacher's; and photos
-with a face that looks aside, which the annotated sets hardly have: of each the surroundings of the
-face that looks aside most, with every face in them.
+five human points in landmarks.json, which are kept, only their box is the teacher's; and photos,
+of those with a face that looks aside, which the annotated sets hardly have, or of any: of each the
+surroundings of the face that looks aside most, with every face in them.
 """
 import io
 import json
@@ -33,10 +33,10 @@ FILLED = 0.6  # a face over so much of its photo's side is an aligned one: its s
 Member = Tuple[bytes, Tuple[int, ...], List[Dict[str, Any]], str]  # a picture's file, its shape, its faces, its source
 
 
-def label(archive: Path, teacher: Path, target: Path, most: int, seed: int, aside: float = 0.0) -> int:
+def label(archive: Path, teacher: Path, target: Path, most: int, seed: int, aside: Optional[float] = None) -> int:
     """Append up to `most` pictures of a zip, drawn by `seed`, to `target`/annotations.jsonl, with a shard of their own:
-    crops, or with `aside` the photos in which a face looks aside by so much (annotations.turned). Returns how many the
-    teacher found a face in."""
+    crops, or with `aside` the photos in which a face looks aside by so much (annotations.turned; with 0, any way).
+    Returns how many the teacher found a face in."""
     target.mkdir(parents=True, exist_ok=True)
     shard = target / (archive.stem + ".tar")
     lines = []
@@ -44,7 +44,7 @@ def label(archive: Path, teacher: Path, target: Path, most: int, seed: int, asid
         human = json.loads(pictures.read("landmarks.json").decode()) if "landmarks.json" in pictures.namelist() else {}
         names = sorted(name for name in pictures.namelist() if name.rpartition(".")[2] in KINDS)
         names = [names[row] for row in np.random.RandomState(seed).permutation(len(names))[:most]]
-        labelled = _photos(teacher, aside) if aside else _crops(teacher, human)
+        labelled = _crops(teacher, human) if aside is None else _photos(teacher, aside)
         for name in tqdm(names, desc=archive.name):
             found = labelled(name, pictures.read(name))
             if found is not None:

@@ -1,10 +1,11 @@
 """Samples for P, R and O: boxes drawn around faces, at random and among the previous stage's finds.
 
 Nothing is written: a batch is drawn, labelled and cut on the device when it is needed, the same one
-for the same seed. Labels are Zhang et al.'s: IoU with the best face 0.65 and more is a face, 0.4 to
-0.65 a part of one (it teaches the box only), under 0.3 background, the rest teaches nothing; nor
-does what lies in an ignored region. The IoU is that with the square around the face's box: crops
-are square, and no square has an IoU of 0.65 with the narrow box of a profile.
+for the same seed. Labels are Zhang et al.'s: IoU with the best face 0.65 and more (a recipe may ask
+for less) is a face, from 0.4 up to there a part of one (it teaches the box only), under 0.3
+background, the rest teaches nothing; nor does what lies in an ignored region. The IoU is that with
+the square around the face's box: crops are square, and no square has an IoU of 0.65 with the narrow
+box of a profile.
 """
 import math
 from typing import NamedTuple, Optional, Sequence, Tuple
@@ -48,11 +49,13 @@ class Finds(NamedTuple):
 
 class Sampler:
     """Photos, their faces and the finds on one device. `seed` alone decides what is drawn. A face in profile is drawn
-    `oftener` times more than one from in front, and turns, beyond those of up to 25 degrees, reach `lean` degrees."""
+    `oftener` times more than one from in front, and turns, beyond those of up to 25 degrees, reach `lean` degrees.
+    From an IoU of `face` on a sample is a face."""
 
     def __init__(self, photos: Sequence[Photo], size: int, seed: int, device: str = "cpu",
-                 finds: Optional[Finds] = None, oftener: float = 0.0, lean: float = 0.0) -> None:  # fmt: skip
-        self.size, self.device, self.lean = size, device, lean
+                 finds: Optional[Finds] = None, oftener: float = 0.0, lean: float = 0.0,
+                 face: float = FACE) -> None:  # fmt: skip
+        self.size, self.device, self.lean, self.least = size, device, lean, face
         self.pictures = Pictures([one.image() for one in photos], [one.cropped for one in photos], device)
         most = max([len(one.targets) for one in photos] + [1])
         self.targets = torch.from_numpy(np.stack([_filled(one.targets, most) for one in photos])).to(device)
@@ -141,7 +144,7 @@ class Sampler:
         background = (best < BACKGROUND) & (over < BACKGROUND) & (hidden < BACKGROUND) & ~self.pictures.cropped[photo]
         face = torch.full_like(photo, -1)
         face[background] = 0
-        face[best >= FACE] = 1
+        face[best >= self.least] = 1
         taught = best >= PART
         rows = torch.arange(len(photo), device=self.device)
         side = (boxes[:, 2:] - boxes[:, :2])[:, None]

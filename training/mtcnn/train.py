@@ -89,7 +89,8 @@ class _Run:
         self.net = start(recipe, runs).to(device)
         teacher = recipe.get("teacher")
         self.teacher = nets.load(runs / teacher / "net.pt").to(device).eval() if teacher else None
-        self.sampler = Sampler(fit, size, recipe["seed"], device, finds, recipe["oftener"], recipe["lean"])
+        drawn = recipe["oftener"], recipe["lean"], recipe["face"]
+        self.sampler = Sampler(fit, size, recipe["seed"], device, finds, *drawn)
         self.judged = Sampler(development, size, 1, device).draw(min(JUDGED, recipe["batch"] * 4), view=False)
         self.pruner = Pruner(self.net, recipe["prune"], size, device) if recipe.get("prune") else None
         self.step, self.before = 0, 0.0

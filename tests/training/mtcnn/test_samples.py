@@ -72,6 +72,16 @@ def test_labels_follow_the_overlap_and_spare_ignored_regions():
     torch.testing.assert_close(found.offsets[1], torch.full((4,), -0.2))
 
 
+def test_from_which_overlap_on_a_sample_is_a_face_can_be_said():
+    blank = cv2.imencode(".png", np.full((100, 100, 3), 80, np.uint8))[1].tobytes()
+    box = torch.tensor([[17.0, 17, 43, 43], [15, 15, 45, 45]])  # IoU 0.59 and 0.44
+    for least, wanted in ((0.65, [-1, -1]), (0.5, [1, -1])):
+        sampler = Sampler([photo("made", blank, [{"box": [20, 20, 20, 20]}])], 12, 0, face=least)
+        found = sampler._labelled(torch.zeros(2, dtype=torch.long), box, torch.zeros(2, 3, 12, 12), None)
+        assert found.face.tolist() == wanted
+        assert not torch.isnan(found.offsets).any()
+
+
 def test_drawn_shares_hold_faces_and_background(photos):
     face = Sampler(photos, 24, 1).draw(600).face
     assert (face == 1).float().mean() > 0.1
