@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from errors import KioskError, UsageError
+from errors import KioskError, UsageError, guarded
 from settings import AUTO, Settings, load
 
 EXAMPLES = """\
@@ -46,25 +46,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
-    try:
-        if options.inspect:
-            from engines.plans import report
+    work = _inspect if options.inspect else _make
+    return guarded(lambda: work(options), "stopped; what was complete is kept", options.debug)
 
-            print("\n".join(report.inspected(Path(options.inspect))))
-            return 0
-        _make(options)
-    except KioskError as error:
-        if options.debug:
-            raise
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped; what was complete is kept", file=sys.stderr)
-        return 130
+
+def _inspect(options: argparse.Namespace) -> int:
+    from engines.plans import report
+
+    print("\n".join(report.inspected(Path(options.inspect))))
     return 0
 
 
-def _make(options: argparse.Namespace) -> None:
+def _make(options: argparse.Namespace) -> int:
     from engines import build, catalogue  # after the arguments: --help needs no libraries
     from engines.backends import choose
 
@@ -87,6 +80,7 @@ def _make(options: argparse.Namespace) -> None:
             print("{} The networks run on the CPU.".format(error), file=sys.stderr)
     elif options.verify or options.precision:
         raise UsageError("--verify and --precision are for TensorRT, which is not installed or not asked for here.")
+    return 0
 
 
 class Plans:

@@ -8,8 +8,10 @@
         +-- StorageError    it can be read, but not written now (read-only, full disk)
 
 A message is one sentence that names the file, key or device, what is wrong and what would be
-right. The commands print it on one line; a traceback appears only with --debug.
+right. The commands print it on one line (`guarded`); a traceback appears only with --debug.
 """
+import sys
+from typing import Callable
 
 
 class KioskError(Exception):
@@ -36,3 +38,19 @@ class GalleryError(KioskError):
 
 class StorageError(GalleryError):
     pass
+
+
+def guarded(command: Callable[[], int], stopped: str = "", debug: bool = False) -> int:
+    """Run a command and give its exit code: an error is one line, or with `debug` a traceback; after Ctrl-C
+    the code is 130, and `stopped` says what remains."""
+    try:
+        return command()
+    except KioskError as error:
+        if debug:
+            raise
+        print("error: {}".format(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if stopped:
+            print(stopped, file=sys.stderr)
+        return 130

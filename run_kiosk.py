@@ -6,7 +6,7 @@ import os
 import sys
 from typing import List, Optional
 
-from errors import KioskError, UsageError
+from errors import UsageError, guarded
 from settings import load
 
 EXAMPLES = """\
@@ -68,24 +68,20 @@ def _check_writable(path: Optional[str], option: str) -> None:
 def main(arguments: Optional[List[str]] = None) -> int:
     options = parser().parse_args(arguments)
     _print_any_name()
-    try:
-        _check_writable(options.stats, "--stats")
-        settings = load(options.config or __file__.replace("run_kiosk.py", "config.yaml"), options.set)
-        if options.doctor:
-            from app.doctor import report
+    return guarded(lambda: _run(options), debug=options.debug)
 
-            settings.capture.input = options.input or settings.capture.input
-            return report(settings)
-        from app.start import run  # after the arguments: --help needs no libraries
 
-        run(settings, options)
-    except KioskError as error:
-        if options.debug:
-            raise
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+def _run(options: argparse.Namespace) -> int:
+    _check_writable(options.stats, "--stats")
+    settings = load(options.config or __file__.replace("run_kiosk.py", "config.yaml"), options.set)
+    if options.doctor:
+        from app.doctor import report
+
+        settings.capture.input = options.input or settings.capture.input
+        return report(settings)
+    from app.start import run  # after the arguments: --help needs no libraries
+
+    run(settings, options)
     return 0
 
 

@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import alignment, detection, identification, measures, report, verification  # noqa: E402
 from benchmarks.detectors import PEER_PYTHON, SHARED, USUAL, at_hand, megabytes, open_named  # noqa: E402
-from benchmarks.report import Axis, Column, Report, chart, charts, guarded, printed, sheet, table  # noqa: E402
+from benchmarks.report import Axis, Column, Report, chart, charts, printed, sheet, table  # noqa: E402
 from engines import catalogue  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import UsageError  # noqa: E402
+from errors import UsageError, guarded  # noqa: E402
 from gallery.calibrate import MARGIN, Cohort  # noqa: E402
 from settings import Settings, load  # noqa: E402
 

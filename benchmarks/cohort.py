@@ -25,9 +25,8 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.report import guarded  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import UsageError  # noqa: E402
+from errors import UsageError, guarded  # noqa: E402
 from gallery.calibrate import COHORTS  # noqa: E402
 from settings import load  # noqa: E402
 

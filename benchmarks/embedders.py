@@ -15,9 +15,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.report import guarded  # noqa: E402
 from benchmarks.search import in_turns  # noqa: E402
 from benchmarks.verification import open_embedders  # noqa: E402
+from errors import guarded  # noqa: E402
 from settings import load  # noqa: E402
 
 ROUNDS = 60  # of which each embedder has one turn; the median counts

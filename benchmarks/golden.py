@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import alignment, detection, identification, verification  # noqa: E402
 from benchmarks.detectors import SHARED, open_named  # noqa: E402
-from benchmarks.report import guarded  # noqa: E402
 from engines import catalogue  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
+from errors import guarded  # noqa: E402
 from gallery.calibrate import Cohort  # noqa: E402
 from settings import Settings, load  # noqa: E402
 

@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.detectors import PEER_PYTHON, SHARED, YUNET  # noqa: E402
-from benchmarks.report import Column, guarded, machine, printed  # noqa: E402
+from benchmarks.report import Column, machine, printed  # noqa: E402
 from engines import build  # noqa: E402
 from engines.recognizer import Recognizer  # noqa: E402
-from errors import KioskError, UsageError  # noqa: E402
+from errors import KioskError, UsageError, guarded  # noqa: E402
 from settings import load  # noqa: E402
 
 Figures = Dict[str, Any]

@@ -2,16 +2,13 @@
 
 import base64
 import platform
-import sys
 import time
 from html import escape
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-
-from errors import KioskError
 
 COLOURS = ("#2f6f8f", "#c0562f", "#4c8f4f", "#8a5a9e", "#b38a1d", "#3b4a8c", "#9c3d5e", "#5b7f86", "#777777")
 DASHES = ("", "6 3", "2 3")
@@ -212,14 +209,3 @@ def sheet(caption: str, pictures: Sequence[Tuple[Sequence[np.ndarray], str]]) ->
 
 def _text(x: float, y: float, label: str, anchor: str) -> str:
     return '<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'.format(x, y, anchor, escape(label))
-
-
-def guarded(main: Callable[[], int]) -> int:
-    """Run a benchmark: its exit code, with one sentence for what the user can mend; 130 after Ctrl-C."""
-    try:
-        return main()
-    except KioskError as error:
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import yaml
 from tqdm import tqdm
 
-from errors import KioskError, UsageError
+from errors import UsageError
 
 Recipe = Dict[str, Any]
+STOPPED = "\nInterrupted; the same command goes on from the last checkpoint."  # under the bar
 
 
 def read_recipe(path: Path, changes: Optional[List[str]] = None) -> Recipe:
@@ -139,15 +140,3 @@ def draw_curves(folder: Path) -> None:
         chart.grid(alpha=0.3)
     figure.savefig(str(folder / "curves.png"), dpi=100)
     pyplot.close(figure)
-
-
-def guarded(command: Callable[[], int]) -> int:
-    """Run a command: one sentence for what the user can mend, 130 after Ctrl-C; the checkpoint stays."""
-    try:
-        return command()
-    except KioskError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130

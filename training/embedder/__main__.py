@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from training.runlog import guarded, read_recipe
+from errors import guarded
+from training.runlog import STOPPED, read_recipe
 
 EXAMPLES = """examples:
   python -m training.embedder pack ../shared/faces packs/
@@ -105,4 +106,4 @@ def _evaluate(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, STOPPED))

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from training.runlog import guarded, read_recipe
+from errors import UsageError, guarded
+from training.runlog import STOPPED, read_recipe
 
 EXAMPLES = """examples:
   python -m training.mtcnn label ../shared/faces/faces-000.zip --target faces --most 1450
@@ -29,7 +30,7 @@ MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = _parser().parse_args(arguments)
-    return guarded(lambda: options.command(options))
+    return guarded(lambda: options.command(options), STOPPED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,8 +102,6 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _fits(command: str, recipe: dict) -> None:
-    from errors import UsageError
-
     for name, key in (("prune", "prune"), ("quantise", "quantised")):
         if command == name and not recipe.get(key):
             raise UsageError("{}: has no '{}'; 'train' is for it.".format(recipe["name"], key))
