@@ -11,7 +11,7 @@ from settings import Settings
 from training.embedder import evaluate
 from training.embedder.faces import MARGIN, Faces
 
-OWN = {"size": 112, "template": "arcface", "mean": 127.5, "std": 127.5, "threshold": 0.3, "dimension": 512}
+OWN = {"size": 112, "template": "arcface", "mean": 127.5, "std": 127.5, "threshold": 0.3}
 
 
 def figures(name: str, hard: Faces, groups: Optional[Faces], models_dir: Optional[Path]) -> Dict[str, Any]:
@@ -23,7 +23,8 @@ def figures(name: str, hard: Faces, groups: Optional[Faces], models_dir: Optiona
     else:
         entry = catalogue.entry(name, "embedder", "models")
         path = build.ensure(name, settings, models_dir)["embedder"]
-    embedder = Embedder(open_network(path, settings), entry)
+    network = open_network(path, settings)
+    embedder = Embedder(network, dict({"dimension": network.outputs[0].shape[-1]}, **entry))
     try:
         embeddings = embed(embedder, hard.images)
         result: Dict[str, Any] = evaluate.verification(embeddings, hard.identity)

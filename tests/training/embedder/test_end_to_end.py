@@ -3,7 +3,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from PIL import Image
 
 from engines.embed import Embedder
 from errors import UsageError
-from tests import ROOT
+from tests.training.embedder.miniature import RECIPE, SHIPPED, crops, webp
 
 torch = pytest.importorskip("torch", reason="torch is not installed (requirements-training.txt)")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (requirements-training.txt)")
@@ -23,50 +23,6 @@ from training.embedder.__main__ import main  # noqa: E402
 from training.embedder.teachers import Teachers  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of its next versions
-SHIPPED = "own"  # the teacher of the miniature: it needs no download
-
-RECIPE = """
-students:
-  a: {type: kiosk_net, block: bottleneck, stem: 8, widths: [16, 24, 32], depths: [1, 1, 1], kernels: [3, 3, 3], expansions: [2, 2, 2]}
-  b: {type: kiosk_net, block: inverted, stem: 8, widths: [8, 16, 24], depths: [1, 1, 1], kernels: [3, 3, 3], expansions: [2, 2, 2]}
-teachers: [own]
-seconds: null
-steps: 12
-batch: 8
-reuse: 2
-rate: 3.0e-3
-turn: 0.02
-warmup: 2
-decay: 0.7
-weight_decay: 0.02
-relations: 20
-mixed: 0.15
-clear: 0.35
-average: 0.9
-limit: null
-compile: false
-seed: 0
-name: miniature
-"""  # noqa: E501
-
-
-def crops(count: int) -> List[np.ndarray]:
-    """Views of the demo's two portraits, in the form of training crops (128, 128, 3) uint8 RGB."""
-    rng = np.random.RandomState(0)
-    pictures = [Image.open(str(path)).convert("RGB") for path in sorted((ROOT / "demo" / "portraits").glob("*.jpg"))]
-    found = []
-    for number in range(count):
-        picture = pictures[number % len(pictures)]
-        side = min(picture.size) * rng.uniform(0.5, 0.9)
-        left, top = [rng.uniform(0, length - side) for length in picture.size]
-        found.append(np.asarray(picture.resize((128, 128), box=(left, top, left + side, top + side))))
-    return found
-
-
-def webp(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=80)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +103,31 @@ def test_a_teacher_says_what_its_onnx_file_says() -> None:
     assert np.abs(said - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize("dimension", [None, 16])
+def test_the_target_is_what_the_teachers_say_without_what_all_faces_share(dimension: Optional[int]) -> None:
+    """No mean, none of the 3 strongest directions; cosines are those of what is left, or of its strongest part."""
+    pictures = augment.plain(torch.from_numpy(np.stack(crops(40))))
+    teachers = Teachers([SHIPPED])
+    teachers.dimension = dimension or teachers.dimension
+    with torch.no_grad():
+        joined = teachers.joined(pictures).double().numpy()
+        teachers.fit(pictures)
+        said = teachers(pictures).double().numpy()
+    assert teachers.basis is not None
+    centred = joined - joined.mean(0)
+    _, strengths, directions = np.linalg.svd(centred, full_matrices=False)
+    top, kept = directions[:3], directions[3:][:dimension]
+    left = centred @ kept.T
+    lengths = np.linalg.norm(left, axis=1, keepdims=True)
+    back = said @ teachers.basis.double().numpy().T * lengths  # as directions of the joined vectors
+    assert said.shape == (40, dimension or 512 - 3)
+    assert np.abs(back.mean(0)).max() < 1e-4 < 1e-2 < np.abs(joined.mean(0)).max()
+    assert np.abs(back @ top.T).max() < 1e-4 < 1e-1 < np.abs(centred @ top.T).max()
+    left /= lengths
+    assert np.abs(said @ said.T - left @ left.T).max() < 1e-3
+    assert teachers.kept == pytest.approx((strengths[3:][:dimension] ** 2).sum() / (strengths[3:] ** 2).sum(), abs=1e-4)
+
+
 def test_students_learn_and_the_run_is_on_record(run: Path) -> None:
     line = json.loads((run / "runs.jsonl").read_text().splitlines()[-1])
     assert line["recipe"]["seed"] == 0 and line["metrics"]["steps"] == 12 and line["metrics"]["views"] == 48
@@ -173,14 +154,18 @@ def test_held_out_faces_are_not_trained_on(packs: Tuple[List[Path], Path]) -> No
     assert not same.any()
 
 
-def test_an_export_is_the_student_and_runs_in_the_kiosk(run: Path, tmp_path: Path) -> None:
+def test_an_export_is_the_student_and_runs_in_the_kiosk(
+    run: Path, packs: Tuple[List[Path], Path], tmp_path: Path
+) -> None:
     weights, target = run / "miniature" / "a.pt", tmp_path / "a.onnx"
-    assert main(["export", str(weights), str(target)]) == 0
+    assert main(["export", str(weights), str(target), "--hard", str(packs[1])]) == 0
+    figures = json.loads(target.with_suffix(".json").read_text())["metrics"]
+    assert set(figures) == {"tar_1e3", "tar_1e2", "threshold_1e3", "accuracy"}
+    student, size, saved = learner.load(weights)
     network = OnnxNetwork(target, 1)
-    embedder = Embedder(network, dict(judge.OWN, name="a"))
+    embedder = Embedder(network, dict(judge.OWN, name="a", dimension=saved["dimension"]))
     pictures = np.stack(crops(5))
     found = judge.embed(embedder, pictures)
-    student, size, saved = learner.load(weights)
     assert size == 112 and saved["recipe"]["name"] == "miniature"
     with torch.no_grad():
         x = augment.plain(torch.from_numpy(pictures), size)
