@@ -215,7 +215,7 @@ def test_figures_of_made_embeddings() -> None:
     identity = np.array([0, 0, 0, 1, 1, 1])
     apart = np.eye(8, dtype=np.float32)[identity]
     figures = evaluate.verification(apart, identity)
-    assert figures == {"tar_1e3": 1.0, "tar_1e2": 1.0, "accuracy": 1.0}
+    assert figures == {"tar_1e3": 1.0, "tar_1e2": 1.0, "threshold_1e3": 0.0, "accuracy": 1.0}
     alike = evaluate.verification(np.ones((6, 1), np.float32), identity)
     assert alike["tar_1e3"] == 0.0 and alike["accuracy"] == 0.5
     groups = evaluate.by_group(apart[[0, 3]], apart[[0, 3]], np.array(["x", "x"]), 0.5)
