@@ -73,7 +73,7 @@ class Capture:
 
 @dataclasses.dataclass
 class Detector:
-    model: str = "mtcnn"
+    model: str = "mtcnn_own"
     min_face: int = 40
     threshold: Number = AUTO
 

@@ -141,6 +141,7 @@ def test_a_camera_without_permission_is_wrong(tmp_path, settings):
 
 
 def test_a_missing_model_says_how_it_is_made(tmp_path, settings, monkeypatch):
+    settings.detector.model = "mtcnn"
     monkeypatch.setattr("engines.build.BUILT", tmp_path / "nothing")
     found = lines(examine(settings, Played(tmp_path / "pc")), "model")
     assert found[0] == (NOTE, "detector mtcnn: pnet, rnet, onet not made yet", "python build_engines.py")

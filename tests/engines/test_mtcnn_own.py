@@ -76,7 +76,7 @@ def test_it_finds_the_original_s_faces_in_group_photos(shared_models):
 
 def test_settings_overrule_the_model_s_stages():
     made = settings("mtcnn_own")
-    assert catalogue.stages(made).factor == 0.5 and catalogue.stages(made).stride == 4
+    assert catalogue.stages(made).factor == 0.6 and catalogue.stages(made).stride == 4
     made.mtcnn.factor, made.mtcnn.rnet_threshold, made.detector.threshold = 0.8, 0.9, 0.99
     stages = catalogue.stages(made)
     assert (stages.factor, stages.thresholds[1:]) == (0.8, (0.9, 0.99))

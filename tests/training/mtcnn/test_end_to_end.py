@@ -50,9 +50,7 @@ def lab(tmp_path_factory):
     run("train", "pnet_large_aside", "rnet_full_aside", "onet_full_aside", "pnet_pruned_longer")
     run("train", "pnet_aside", "rnet_aside", "onet_aside", "onet_wide_aside")
     run("quantise", "pnet_aside_int8", "rnet_aside_int8", "onet_aside_int8")
-    run("train", "pnet_large_beards", "rnet_full_beards", "onet_full_beards", "pnet_pruned_beards")
-    run("train", "pnet_beards", "rnet_beards", "rnet_wide_beards")
-    run("quantise", "pnet_beards_int8", "rnet_beards_int8", "onet_full_beards_int8")
+    run("train", "pnet_beards", "rnet_beards")
     return data, runs
 
 
