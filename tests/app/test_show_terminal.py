@@ -211,8 +211,9 @@ while True:
     os.killpg(job, signal.SIGCONT)
 """
 TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite started by nohup hands down that it is ignored
 os.execv(sys.executable, [sys.executable, "-c"] + sys.argv[1:])
 """
 
