@@ -1,7 +1,7 @@
 """One student while it learns: its network, the average of its weights over time, its optimiser."""
 import copy
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional
 from training.embedder import augment, students
 from training.embedder.muon import Muon
 from training.runlog import Recipe, revision
+from training.weights import floats
 
 SIZE = 112  # pixels of a student's input, where its recipe says nothing else
 
@@ -46,7 +47,7 @@ class Learner:
     def meet(self, world: int) -> None:
         """Go on from the mean of the networks of all `world` processes (local SGD, Stich 2019): gradients need
         not be shared within a step, which so can be recorded."""
-        mine = _floats(self.network)
+        mine = floats(self.network)
         together = torch.cat([one.flatten() for one in mine])
         distributed.all_reduce(together)
         means = (together / world).split([one.numel() for one in mine])
@@ -80,7 +81,7 @@ class Learner:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the average a little towards the network."""
-        now, average = _floats(self.network), _floats(self.average)
+        now, average = floats(self.network), floats(self.average)
         ways = torch._foreach_sub(now, average)
         torch._foreach_mul_(ways, self._follows)
         torch._foreach_add_(average, ways)
@@ -118,11 +119,6 @@ class Learner:
         }
         kept = {"spec": self.spec, "dimension": self.dimension, "recipe": recipe, "revision": revision()}
         torch.save(dict(kept, state=half), str(path))
-
-
-def _floats(network: nn.Module) -> List[Tensor]:
-    """Weights and running statistics, in their order."""
-    return list(network.parameters()) + [one for one in network.buffers() if one.is_floating_point()]
 
 
 class _Recorded:

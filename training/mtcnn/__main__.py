@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from errors import UsageError, guarded
+from training.mtcnn.shipped import KINDS
 from training.runlog import STOPPED, read_recipe
 
 EXAMPLES = """examples:
@@ -22,7 +23,6 @@ EXAMPLES = """examples:
 """
 SHARED = "../shared/detection"
 ROLES = ("pnet", "rnet", "onet")
-SHIPPED = ("aside", "aside", "full_aside")
 TEACHER = Path("../shared/models/scrfd/scrfd_2.5g_kps_dynamic.onnx")
 DLIB = Path("../shared/photos/dlib_faces")
 MODELS = Path(__file__).parent.parent.parent / "engines" / "models"
@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    text = "of the runs mtcnn_ROLE_KIND for P, R and O (default: {})".format(" ".join(SHIPPED))
-    parser.add_argument("--kinds", nargs=3, default=SHIPPED, metavar="KIND", help=text)
+    text = "of the runs mtcnn_ROLE_KIND for P, R and O (default: {})".format(" ".join(KINDS.values()))
+    parser.add_argument("--kinds", nargs=3, default=list(KINDS.values()), metavar="KIND", help=text)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -160,7 +160,7 @@ def _table(options: argparse.Namespace) -> int:
 
     files = table.files(options.runs, _original())
     rows = {name: Cascade(paths, whole=name != "original") for name, paths in files.items()}
-    for name in ("shipped before", "shipped"):
+    for name in ("shipped before", "aside, full O", "shipped"):
         if name in rows:
             rows[name] = Cascade(files[name], tuple(options.thresholds), options.factor)
     photos, dlib = _photos(options.data, "val"), table.dlib_photos(DLIB)

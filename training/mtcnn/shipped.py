@@ -7,6 +7,8 @@ from typing import Any, Dict, List
 
 from errors import UsageError
 
+KINDS = {"pnet": "beards", "rnet": "beards", "onet": "full_aside"}  # the runs mtcnn_ROLE_KIND
+
 
 def export(runs: Dict[str, Path], target: Path) -> List[Dict[str, Any]]:
     """Copy each role's net.onnx of its run's folder to `target`/mtcnn_ROLE.onnx and write mtcnn_own.json beside them:

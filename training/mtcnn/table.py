@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-from training.mtcnn import cascade, evaluate
+from training.mtcnn import cascade, evaluate, shipped
 from training.mtcnn.annotations import Photo
 from training.mtcnn.cascade import Cascade
 from training.mtcnn.nets import SIZES
@@ -29,7 +29,8 @@ VARIANTS = {
     "aside": {"pnet": "aside", "rnet": "aside", "onet": "aside"},
     "aside, wider O": {"pnet": "aside", "rnet": "aside", "onet": "wide_aside"},
     "aside, int8": {"pnet": "aside_int8", "rnet": "aside_int8", "onet": "aside_int8"},
-    "shipped": {"pnet": "aside", "rnet": "aside", "onet": "full_aside"},
+    "aside, full O": {"pnet": "aside", "rnet": "aside", "onet": "full_aside"},
+    "shipped": shipped.KINDS,
 }
 
 

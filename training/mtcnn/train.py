@@ -9,7 +9,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from training.mtcnn.prune import Pruner, narrowed
 from training.mtcnn.quantise import QuantisedNet
 from training.mtcnn.samples import Sampler, Samples
 from training.runlog import Recipe, RunLog, load_checkpoint, save_checkpoint
+from training.weights import floats
 
 MEAN, SCALE = 127.5, 1 / 128
 KEEP = 0.998  # of the running mean of the weights, in each step
@@ -151,7 +152,7 @@ class _Run:
     def _average(self) -> None:
         keep = min(KEEP, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(_floats(self.mean), _floats(self.net), 1 - keep)
+            torch._foreach_lerp_(floats(self.mean), floats(self.net), 1 - keep)
 
     def _save(self, spent: float) -> None:
         """A pruned net's shape changes under way, so its modules are kept whole."""
@@ -205,11 +206,6 @@ def measured(
         eyes = (points[sure, 0] - points[sure, 1]).norm(dim=1).clamp(min=1e-3)
         figures["landmark_error"] = float((away / eyes).mean()) if int(sure.sum()) else float("nan")
     return figures
-
-
-def _floats(net: nn.Module) -> List[torch.Tensor]:
-    """Weights and running statistics, in their order."""
-    return [value for value in list(net.parameters()) + list(net.buffers()) if value.dtype.is_floating_point]
 
 
 def _cosine(progress: float) -> float:
