@@ -36,9 +36,11 @@ NOBODY = np.zeros((0, 4), np.float32)
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
     most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
-    next. `whole`: what R and O say counts from the whole pixels that were cut, not, as in the
-    original, from the box before it was rounded: landmarks half a pixel nearer. `sampler` stays its
-    owner's. Not for two threads at once (buffers are reused)."""
+    next. `whole`: nets of our own, trained on what the kiosk cuts: what R and O say counts from the
+    whole pixels that were cut, not, as in the original, from the box before it was rounded
+    (landmarks half a pixel nearer), and every picture is shrunk in steps of two: there is no
+    original whose answer must be kept. `sampler` stays its owner's. Not for two threads at once
+    (buffers are reused)."""
 
     def __init__(
         self,
@@ -88,14 +90,14 @@ class Mtcnn(Detector):
     def detect(self, image: np.ndarray) -> Faces:
         """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
 
-        What the original finds, resized as the original does. Raises UsageError for an array that
-        is no such picture.
+        With the original's nets what the original finds, resized as it does, in one step; our own
+        (`whole`) see what `search` sees. Raises UsageError for an array that is no such picture.
         """
         check_picture(image)
-        return self._find(sampling.Halves(image, exact=True), image.shape, Faces.none())
+        return self._find(sampling.Halves(image, exact=not self._whole), image.shape, Faces.none())
 
     def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
-        """The same for a live picture, a third quicker: shrunk in steps of two.
+        """The same for a live picture, shrunk in steps of two: with the original's nets a third quicker.
 
         `known` faces (of `follow`) are kept, and what mostly covers them is not looked at again.
         """
