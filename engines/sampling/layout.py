@@ -101,7 +101,7 @@ def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, i
     tried = {
         sum(group) for count in range(1, min(4, len(widths)) + 1) for group in itertools.combinations(widths, count)
     }
-    best: Tuple[int, int, List[Tuple[int, int]]] = 0, 0, []
+    best: Tuple[int, int, List[Tuple[int, int]]] = (0, 0, [])
     for width in (total for total in sorted(tried) if widths[0] <= total <= widest):
         height, corners = _place(slots, width, best[0] * best[1])
         if corners:
