@@ -36,9 +36,11 @@ NOBODY = np.zeros((0, 4), np.float32)
 class Mtcnn(Detector):
     """`thresholds` are the lowest scores after PNet, RNet and ONet; `rnet_cap` and `onet_cap` the
     most candidates that go into RNet and ONet; `stride`: pixels from one cell of PNet's map to the
-    next. `whole`: what R and O say counts from the whole pixels that were cut, not, as in the
-    original, from the box before it was rounded: landmarks half a pixel nearer. `sampler` stays its
-    owner's. Not for two threads at once (buffers are reused)."""
+    next. `whole`: nets of our own, trained on what the kiosk cuts: what R and O say counts from the
+    whole pixels that were cut, not, as in the original, from the box before it was rounded
+    (landmarks half a pixel nearer), and every picture is sampled as in their training: there is no
+    original whose answer must be kept. `sampler` stays its owner's. Not for two threads at once
+    (buffers are reused)."""
 
     def __init__(
         self,
@@ -88,24 +90,24 @@ class Mtcnn(Detector):
     def detect(self, image: np.ndarray) -> Faces:
         """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
 
-        What the original finds, resized as the original does. Raises UsageError for an array that
-        is no such picture.
+        With the original's nets what the original finds, resized as it does, in one step; our own
+        (`whole`) see what `search` sees. Raises UsageError for an array that is no such picture.
         """
         check_picture(image)
-        return self._find(sampling.Halves(image, exact=True), image.shape, Faces.none())
+        return self._find(self._halves(image, exact=True), image.shape, Faces.none())
 
     def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
-        """The same for a live picture, a third quicker: shrunk in steps of two.
+        """The same for a live picture, shrunk in steps of two: with the original's nets a third quicker.
 
         `known` faces (of `follow`) are kept, and what mostly covers them is not looked at again.
         """
         check_picture(image)
-        return self._find(sampling.Halves(image), image.shape, Faces.none() if known is None else known)
+        return self._find(self._halves(image), image.shape, Faces.none() if known is None else known)
 
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> Faces:
         """ONet alone on the squares of `boxes`, and on squares around those where it finds nothing."""
         check_picture(image)
-        halves = sampling.Halves(image)
+        halves = self._halves(image)
         squares = squared(boxes.astype(np.float64))
         found, passed = self._judge(halves, squares)
         missed = squares[~passed][: self._onet_cap // len(NEAR)]
@@ -118,6 +120,9 @@ class Mtcnn(Detector):
     def close(self) -> None:
         for network in (self._pnet, self._rnet, self._onet):
             network.close()
+
+    def _halves(self, image: np.ndarray, exact: bool = False) -> sampling.Halves:
+        return sampling.Halves(image, exact=exact and not self._whole, bilinear=self._whole)
 
     def _find(self, image: sampling.Halves, shape: Sequence[int], known: Faces) -> Faces:
         plan = self.plan(shape)

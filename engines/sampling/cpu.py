@@ -5,11 +5,16 @@ bilinear when it grows. Area over a whole frame for each of nine scales costs mo
 so a live picture (`Halves`) is first halved, by area, as often as leaves KEEP source pixels and more
 to each target pixel. Over the 18 test photos that finds the faces that one step finds, but moves a
 fifth of the boxes (IoU down to 0.79); leaving 1.5 to the pyramid lets two false ones of score 0.8 in.
+
+Our own nets were trained on bilinear samples of the half that has 1 to 2 pixels to one of theirs; for
+them (`bilinear`) pyramid and R's crops are made like that, too: all crops of a half in one call of
+OpenCV's, and no corner moved to a whole pixel of it. On 100 photos that takes 8.6 ms a photo instead
+of 10.1, and finds 84.2 % of the faces at as many false ones as the original's nets, instead of 83.1.
 """
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -20,14 +25,18 @@ MEAN = 127.5  # MTCNN's input is (x - 127.5) / 128 (Zhang et al. 2016, the publi
 SCALE = 1 / 128
 KEEP = 2.0  # source pixels to a target pixel, in each direction, that the pyramid's last step has at least
 KEEP_CROP = 1.5  # and that of crops
+KEEP_BILINEAR = 1.0  # the same for nets of our own
+SAMPLED = 24  # pixels of the largest crops that are sampled; O's, few, are resized: points 5 % nearer
 
 
 class Halves:
     """A picture and its halves, quarters, ... each made once, when first asked for; `exact`: the
-    picture alone, so that everything is shrunk in one step."""
+    picture alone, so that everything is shrunk in one step; `bilinear`: sampled as our own nets'
+    training does, instead of resized by area."""
 
-    def __init__(self, image: np.ndarray, exact: bool = False) -> None:
+    def __init__(self, image: np.ndarray, exact: bool = False, bilinear: bool = False) -> None:
         self.whole = image
+        self.bilinear = bilinear
         self._images = [image]
         self._exact = exact
 
@@ -52,16 +61,35 @@ class Halves:
         return True
 
 
-def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) -> None:
+class Scratch:
+    """Arrays that are used again: the first touch of fresh memory costs more than the sampling that
+    writes it (R's 180 crops took 2.2 ms, 1.3 with it). What it gave before is overwritten."""
+
+    def __init__(self) -> None:
+        self._arrays: Dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of that shape, with anything in it, in the place of the last one of that name."""
+        size = int(np.prod(shape))
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, dtype)
+        return self._arrays[name][:size].reshape(shape)
+
+
+def pyramid(
+    image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray, scratch: Optional[Scratch] = None
+) -> None:
     """Fill `blob` (1, 3, layout.height, layout.width) float32 with every scale of a BGR picture
     (H, W, 3) uint8 in its place: RGB, (x - 127.5) / 128; the rest stays as black is."""
-    canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
+    canvas = (scratch or Scratch()).array("canvas", (layout.height, layout.width, 3), np.uint8)
+    canvas.fill(0)
     halves = image if isinstance(image, Halves) else Halves(image)
-    bases = [halves.at(1 / level.scale, KEEP)[0] for level in layout.levels]
+    keep = KEEP_BILINEAR if halves.bilinear else KEEP
+    bases = [halves.at(1 / level.scale, keep)[0] for level in layout.levels]
 
     def fill(row: int) -> None:
         level, stride = layout.levels[row], layout.stride
-        small = shrunk(bases[row], level.width, level.height)
+        small = shrunk(bases[row], level.width, level.height, area=not halves.bilinear)
         small = small[: level.height // stride * stride, : level.width // stride * stride]
         canvas[level.top : level.top + small.shape[0], level.left : level.left + small.shape[1]] = small
 
@@ -69,18 +97,18 @@ def pyramid(image: Union[np.ndarray, Halves], layout: Layout, blob: np.ndarray) 
     to_planes(canvas, blob[0])
 
 
-def shrunk(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`image` resized to `width` x `height`: by area when that shrinks it, else bilinear."""
+def shrunk(
+    image: np.ndarray, width: int, height: int, into: Optional[np.ndarray] = None, area: bool = True
+) -> np.ndarray:
+    """`image` resized to `width` x `height`: by area when that shrinks it (and `area` is wanted), else bilinear."""
     shrinks = width <= image.shape[1] and height <= image.shape[0]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(image, (width, height), into, 0, 0, cv2.INTER_AREA if shrinks and area else cv2.INTER_LINEAR)
 
 
 def to_planes(image: np.ndarray, planes: np.ndarray) -> None:
     """BGR (H, W, 3) uint8 into `planes` (3, H, W) float32: RGB, (x - 127.5) / 128."""
-    for channel, plane in enumerate(cv2.split(image)):
-        target = planes[2 - channel]
-        np.multiply(plane, np.float32(SCALE), out=target, dtype=np.float32)
-        target -= np.float32(MEAN * SCALE)
+    for channel, plane in enumerate(cv2.split(image)):  # exact in float32, in whatever order it is worked out
+        cv2.addWeighted(plane, SCALE, plane, 0, -MEAN * SCALE, planes[2 - channel], cv2.CV_32F)
 
 
 def candidates(
@@ -96,30 +124,68 @@ def candidates(
     return cells, scores.ravel()[cells], offsets.reshape(4, -1)[:, cells].T
 
 
-def crops(image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int) -> np.ndarray:
+def crops(
+    image: Union[np.ndarray, Halves], boxes: np.ndarray, size: int, scratch: Optional[Scratch] = None
+) -> np.ndarray:
     """Cut square boxes out of a BGR picture for RNet (24) and ONet (48).
 
     boxes (N, 4): x1 y1 x2 y2 in whole pixels from 0, both corners inside the box, over the border
-    allowed (black there). A large box is cut out of a halved picture, to its nearest pixel.
-    Returns (N, 3, size, size) float32, RGB, (x - 127.5) / 128.
+    allowed (black there). A large box is cut out of a halved picture, to its nearest pixel where
+    that is not `bilinear`. Returns (N, 3, size, size) float32, RGB, (x - 127.5) / 128; in `scratch`,
+    where that is given.
     """
     halves = image if isinstance(image, Halves) else Halves(image)
+    scratch = scratch or Scratch()
     edges = np.asarray(boxes, np.float64) + [0, 0, 1, 1]
-    canvas = np.zeros((len(edges) * size, size, 3), np.uint8)
+    count = len(edges)
+    canvas = scratch.array("canvas", (count, size, size, 3), np.uint8)
+    if halves.bilinear and size <= SAMPLED:
+        _sample(halves, edges, canvas, scratch)
+    else:
+        _resize(halves, edges, canvas)
+    planes = scratch.array("planes", (3, count * size, size), np.float32)
+    if count:
+        to_planes(canvas.reshape(count * size, size, 3), planes)
+    blob = scratch.array("blob", (count, 3, size, size), np.float32)
+    blob[...] = planes.reshape(3, count, size, size).transpose(1, 0, 2, 3)
+    return blob
+
+
+def _resize(halves: Halves, edges: np.ndarray, canvas: np.ndarray) -> None:
+    """Fill `canvas` (N, S, S, 3) with the squares between `edges` (N, 4), each resized by itself."""
+    size = canvas.shape[1]
     sources = [halves.at(shrink, KEEP_CROP) for shrink in ((edges[:, 2] - edges[:, 0]) / size).tolist()]
     steps = np.array([step for _, step in sources], np.float64).reshape(-1, 1)
     corners = np.floor(edges / 2**steps + 0.5).astype(np.int64).tolist()
+    jobs = list(zip(sources, corners, canvas))
 
     def fill(row: int) -> None:
-        patch = _cut(sources[row][0], *corners[row])
-        if patch is not None:
-            canvas[row * size : (row + 1) * size] = shrunk(patch, size, size)
+        (source, _), corner, target = jobs[row]
+        patch = _cut(source, *corner)
+        if patch is None:
+            target.fill(0)
+        else:
+            shrunk(patch, size, size, target)
 
-    _spread(fill, len(corners))
-    planes = np.empty((3, len(edges) * size, size), np.float32)
-    if len(edges):
-        to_planes(canvas, planes)
-    return np.ascontiguousarray(planes.reshape(3, len(edges), size, size).transpose(1, 0, 2, 3))
+    _spread(fill, len(jobs))
+
+
+def _sample(halves: Halves, edges: np.ndarray, canvas: np.ndarray, scratch: Scratch) -> None:
+    """The same by one bilinear sample for each pixel, all squares of a half at once."""
+    size = canvas.shape[1]
+    shrink = (edges[:, 2] - edges[:, 0]) / size
+    steps = np.floor(np.log2(np.maximum(shrink / KEEP_BILINEAR, 1)))
+    middles = np.arange(size) + 0.5
+    for wanted in np.unique(steps).tolist():
+        rows = np.flatnonzero(steps == wanted)
+        half, step = halves.at(KEEP_BILINEAR * 2**wanted, KEEP_BILINEAR)
+        points = (edges[rows, :2, None] + shrink[rows, None, None] * middles) / 2**step - 0.5
+        shape = (len(rows), size, size)
+        x, y = scratch.array("x", shape, np.float32), scratch.array("y", shape, np.float32)
+        x[...], y[...] = points[:, 0, None, :], points[:, 1, :, None]
+        flat = (len(rows), size * size)  # not a column of crops: remap takes no more than 32,767 rows
+        found = cv2.remap(half, x.reshape(flat), y.reshape(flat), cv2.INTER_LINEAR)  # outside: black
+        canvas[rows] = found.reshape(shape + (3,))
 
 
 def _cut(image: np.ndarray, x1: int, y1: int, x2: int, y2: int) -> Optional[np.ndarray]:

@@ -101,14 +101,18 @@ def _pack(slots: Sequence[Tuple[int, int]]) -> Tuple[int, int, List[Tuple[int, i
     tried = {
         sum(group) for count in range(1, min(4, len(widths)) + 1) for group in itertools.combinations(widths, count)
     }
-    widths_tried = [total for total in sorted(tried) if widths[0] <= total <= widest]
-    placed = [(width,) + _place(slots, width) for width in widths_tried]
-    width, height, corners = min(placed, key=lambda one: one[0] * one[1])
-    return height, width, corners
+    best: Tuple[int, int, List[Tuple[int, int]]] = (0, 0, [])
+    for width in (total for total in sorted(tried) if widths[0] <= total <= widest):
+        height, corners = _place(slots, width, best[0] * best[1])
+        if corners:
+            best = height, width, corners
+    return best
 
 
-def _place(slots: Sequence[Tuple[int, int]], blob_width: int) -> Tuple[int, List[Tuple[int, int]]]:
-    """Put each rectangle, in order, as high and then as far left as it fits."""
+def _place(slots: Sequence[Tuple[int, int]], blob_width: int, area: int) -> Tuple[int, List[Tuple[int, int]]]:
+    """Put each rectangle, in order, as high and then as far left as it fits. No corners once the blob
+    would not have less than `area` (0: any will do): photos come in all sizes, and to try all widths
+    to the end took 0.6 ms of a new size's 5."""
     placed: List[Tuple[int, int, int, int]] = []  # top, left, bottom, right
     for rows, columns in slots:
         tops = sorted({0} | {box[2] for box in placed})
@@ -122,5 +126,7 @@ def _place(slots: Sequence[Tuple[int, int]], blob_width: int) -> Tuple[int, List
                 top < box[2] and box[0] < top + rows and left < box[3] and box[1] < left + columns for box in placed
             )
         )
+        if 0 < area <= (top + rows) * blob_width:
+            return 0, []
         placed.append((top, left, top + rows, left + columns))
     return max(box[2] for box in placed), [(box[0], box[1]) for box in placed]

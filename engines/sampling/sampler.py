@@ -21,23 +21,21 @@ Candidates = Tuple[np.ndarray, np.ndarray, np.ndarray]  # cells (N,), scores (N,
 
 
 class Sampler:
-    """The CPU. Not for two threads at once (a buffer is reused)."""
+    """The CPU. Not for two threads at once (buffers are reused)."""
 
     def __init__(self) -> None:
-        self._blob: Optional[np.ndarray] = None
+        self._scratch = cpu.Scratch()
 
     def scan(self, network: Network, picture: Halves, plan: Layout, threshold: np.floating) -> Candidates:
         """PNet over all scales of a picture: the cells of its map that pass, as cpu.candidates has them."""
-        shape = (1, 3, plan.height, plan.width)
-        if self._blob is None or self._blob.shape != shape:
-            self._blob = np.empty(shape, np.float32)
-        cpu.pyramid(picture, plan, self._blob)
-        found = network.run({"input": self._blob})
+        blob = self._scratch.array("blob", (1, 3, plan.height, plan.width), np.float32)
+        cpu.pyramid(picture, plan, blob, self._scratch)
+        found = network.run({"input": blob})
         return cpu.candidates(plan, found["probability"][0, 1], found["regression"][0], threshold)
 
     def look(self, network: Network, picture: Halves, boxes: np.ndarray, size: int) -> Dict[str, np.ndarray]:
         """What `network` says about the crops of `boxes` (N, 4), as cpu.crops has them."""
-        return network.run({"input": cpu.crops(picture, boxes, size)})
+        return network.run({"input": cpu.crops(picture, boxes, size, self._scratch)})
 
     def chips(self, image: np.ndarray, matrices: np.ndarray, size: int) -> np.ndarray:
         """Aligned faces, as cpu.chips has them."""

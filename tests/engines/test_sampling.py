@@ -117,6 +117,65 @@ def test_large_crops_come_from_a_halved_picture_and_from_the_same_place():
     assert np.abs(moved - one_step).mean() * 128 < 4
 
 
+def bilinear(image):
+    return cpu.Halves(image, bilinear=True)
+
+
+def test_sampled_crops_are_the_pixels_at_their_own_size_and_black_outside():
+    image = picture(100, 120)
+    found = cpu.crops(bilinear(image), np.array([[10, 20, 33, 43], [-12, 76, 11, 99], [500, 500, 523, 523]]), 24)
+    assert found.shape == (3, 3, 24, 24) and found.dtype == np.float32 and found.flags.c_contiguous
+    assert np.allclose(found[0], as_planes(image[20:44, 10:34]))
+    assert np.allclose(found[1, :, :, 12:], as_planes(image[76:100, :12]))
+    assert (found[1, :, :, :12] == np.float32(-127.5 / 128)).all() and (found[2] == np.float32(-127.5 / 128)).all()
+
+
+def test_sampled_crops_come_from_the_half_that_fits_and_from_their_very_place():
+    rows, columns = np.mgrid[:640, :640].astype(np.float32) / 640 * 255
+    image = np.stack([rows, columns, rows], axis=2).astype(np.uint8)  # a slope: every way to shrink it gives the same
+    boxes = np.array([[100, 60, 483, 443], [101, 61, 484, 444], [30, 40, 80, 90], [7, 9, 24, 26]])
+    sampled = cpu.crops(bilinear(image), boxes, 24)
+    exact = cpu.crops(cpu.Halves(image, exact=True), boxes, 24)
+    apart = np.abs(sampled - exact) * 128  # each halving rounds; a crop's pixel off would be 6 grey levels
+    assert apart.max() <= 2.001 and apart.mean() < 0.8
+
+
+def test_the_crops_of_o_are_resized_for_every_net():
+    image, boxes = picture(300, 300), np.array([[10, 20, 93, 103], [-20, 5, 200, 225]])
+    assert np.array_equal(cpu.crops(bilinear(image), boxes, 48), cpu.crops(image, boxes, 48))
+
+
+def test_a_crop_of_a_picture_that_cannot_be_halved_so_often():
+    found = cpu.crops(bilinear(np.full((3, 900, 3), 255, np.uint8)), np.array([[0, -448, 899, 451]]), 24)
+    assert found.shape == (1, 3, 24, 24) and found.max() <= np.float32(127.5 / 128)
+
+
+def test_a_bilinear_pyramid_comes_from_halves():
+    image, plan = picture(192, 288), layout(192, 288, 40, 0.709)
+    blob = np.empty((1, 3, plan.height, plan.width), np.float32)
+    cpu.pyramid(bilinear(image), plan, blob)
+    for level in plan.levels:
+        half = image
+        while half.shape[0] >= 2 * 192 * level.scale:
+            half = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        wanted = as_planes(cv2.resize(half, (level.width, level.height), interpolation=cv2.INTER_LINEAR))
+        rows, columns = level.height // 2 * 2, level.width // 2 * 2
+        here = blob[0, :, level.top : level.top + rows, level.left : level.left + columns]
+        assert np.array_equal(here, wanted[:, :rows, :columns])
+
+
+def test_scratch_keeps_nothing_of_the_picture_before():
+    scratch, box = cpu.Scratch(), np.array([[0, 0, 30, 30], [500, 500, 523, 523]])
+    for image in (picture(200, 300), picture(60, 80, 1)):
+        plan = layout(image.shape[0], image.shape[1], 40, 0.709)
+        one, other = [np.full((1, 3, plan.height, plan.width), np.nan, np.float32) for _ in range(2)]
+        cpu.pyramid(image, plan, one, scratch)
+        cpu.pyramid(image, plan, other)
+        assert np.array_equal(one, other)
+        for halves in (cpu.Halves(image), bilinear(image)):
+            assert np.array_equal(cpu.crops(halves, box, 24, scratch), cpu.crops(halves, box, 24))
+
+
 def test_no_crops():
     assert cpu.crops(picture(50, 50), np.zeros((0, 4)), 24).shape == (0, 3, 24, 24)
 

@@ -1,9 +1,10 @@
 """All training photos in the memory of one device, and crops of thousands of boxes at once.
 
-The kiosk resizes by area when it shrinks and bilinearly when it grows (engines/sampling/cpu.py);
-what a network sees in training has to look the same. Each photo is kept with its halves (means of
-2x2 pixels). A crop is taken where 1 to 2 source pixels make one of its own, as the mean of four
-bilinear samples whose distance grows from 0 (a plain copy) to one pixel (a mean of 2x2).
+What a network sees in training has to look as in the kiosk (engines/sampling/cpu.py), which samples
+pyramid and R's crops bilinearly from the same halves and resizes O's crops by area. Each photo is
+kept with its halves (means of 2x2 pixels). A crop is taken where 1 to 2 source pixels make one of
+its own, as the mean of four bilinear samples whose distance grows from 0 (a plain copy) to one pixel
+(a mean of 2x2).
 """
 from typing import List, NamedTuple, Optional
 
