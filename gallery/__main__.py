@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import List, Optional
 
 import settings as settings_module
-from errors import KioskError
+from errors import KioskError, guarded
 from gallery import commands
 from gallery.records import Records
 from gallery.reembed import reembed
@@ -102,19 +102,17 @@ def main(argv: Optional[List[str]] = None) -> int:
     if arguments.command is None:
         parser().print_help(sys.stderr)
         return 2
+    return guarded(lambda: _answered(arguments), "interrupted; what was done before stays.", arguments.debug)
+
+
+def _answered(arguments: argparse.Namespace) -> int:
     try:
         loaded = settings_module.load(arguments.config, arguments.set + getattr(arguments, "later", []))
         return _tell(_run(loaded, arguments), arguments)
     except KioskError as error:
-        if arguments.debug:
-            raise
         if arguments.json:
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was done before stays.", file=sys.stderr)
-        return 130
+        raise
     except BrokenPipeError:  # '| head' has read enough
         sys.stderr.close()
         return 1
