@@ -91,10 +91,14 @@ class Mtcnn(Detector):
         """Find the faces in a BGR picture (H, W, 3) uint8; a picture smaller than min_face has none.
 
         With the original's nets what the original finds, resized as it does, in one step; our own
-        (`whole`) see what `search` sees. Raises UsageError for an array that is no such picture.
+        (`whole`) see what `search` sees, and their landmarks come from a second look: 8 % nearer on
+        dlib's photos (a followed face is looked at again anyway). Raises UsageError for an array
+        that is no such picture.
         """
         check_picture(image)
-        return self._find(self._halves(image, exact=True), image.shape, Faces.none())
+        halves = self._halves(image, exact=True)
+        found = self._find(halves, image.shape, Faces.none())
+        return self._again(halves, found) if self._whole and found.count else found
 
     def search(self, image: np.ndarray, known: Optional[Faces] = None) -> Faces:
         """The same for a live picture, shrunk in steps of two: with the original's nets a third quicker.
@@ -174,6 +178,13 @@ class Mtcnn(Detector):
         sizes = boxes[:, None, 2:4] - boxes[:, None, 0:2] + np.float32(1)
         landmarks = boxes[:, None, 0:2] + points * sizes - np.float32(1)  # corners count pixels from 1
         return Faces(regress(boxes, offsets), scores, landmarks), passed
+
+    def _again(self, image: sampling.Halves, faces: Faces) -> Faces:
+        """`faces` with the landmarks that ONet sees from where it put them, if it still sees a face there."""
+        seen, passed = self._judge(image, squared(faces.boxes.astype(np.float64)))
+        landmarks = faces.landmarks.copy()
+        landmarks[passed] = seen.landmarks
+        return Faces(faces.boxes, faces.scores, landmarks)
 
     def _look(
         self, network: Network, image: sampling.Halves, boxes: np.ndarray, size: int

@@ -74,6 +74,16 @@ def test_it_finds_the_original_s_faces_in_group_photos(shared_models):
     assert found >= 0.95 * known
 
 
+def test_the_landmarks_of_a_photo_come_from_a_second_look(shared_models):
+    ours = Mtcnn.from_settings(settings("mtcnn_own"))
+    image = cv2.imread(str(shared("photos/group/friends_table_1280x886.jpg")))
+    first, found = ours.search(image), ours.detect(image)
+    assert np.array_equal(first.boxes, found.boxes) and not np.array_equal(first.landmarks, found.landmarks)
+    again = ours.follow(image, first.boxes)  # looks from where the boxes are, too
+    apart = np.abs(again.landmarks[:, None] - found.landmarks).max(axis=(2, 3))
+    assert found.count == 6 and (apart.min(axis=0) < 1e-3).all()
+
+
 def test_settings_overrule_the_model_s_stages():
     made = settings("mtcnn_own")
     assert catalogue.stages(made).factor == 0.6 and catalogue.stages(made).stride == 4
