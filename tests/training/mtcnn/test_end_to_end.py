@@ -48,7 +48,7 @@ def lab(tmp_path_factory):
     run("train", "pnet_distilled_longer", "rnet_distilled_longer", "onet_distilled_longer")
     run("quantise", "pnet_int8", "rnet_int8", "onet_int8")
     run("train", "pnet_large_aside", "rnet_full_aside", "onet_full_aside", "pnet_pruned_longer")
-    run("train", "pnet_pruned_longest")
+    run("train", "pnet_pruned_longest", "pnet_pruned_uneven_longer")
     run("train", "pnet_aside", "rnet_aside", "onet_aside", "onet_wide_aside")
     run("quantise", "pnet_aside_int8", "rnet_aside_int8", "onet_aside_int8")
     run("train", "pnet_beards", "rnet_beards")
