@@ -213,7 +213,8 @@ while True:
 TAKE_TERMINAL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite started by nohup hands down that it is ignored
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # by a suite that nohup or a shell's & has started
+    signal.signal(ignored, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-c"] + sys.argv[1:])
 """
 
