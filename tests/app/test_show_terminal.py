@@ -213,8 +213,6 @@ while True:
 TAKE_TERMINAL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # by a suite that nohup or a shell's & has started
-    signal.signal(ignored, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-c"] + sys.argv[1:])
 """
 
