@@ -16,17 +16,16 @@ def narrowed(net: Any, plan: Dict[str, Any], size: int) -> Any:
 
 
 class Pruner:
-    """Of a nets.Net. `plan`: 'share' of the channels that go (of every layer, or a list of each one's), in
-    `rounds` steps, a multiple of 'multiple' channels staying."""
+    """Of a nets.Net. `plan`: 'share' of the channels of every layer that go, in `rounds` steps, a multiple of
+    'multiple' channels staying."""
 
     def __init__(self, net: Any, plan: Dict[str, Any], size: int, device: str, rounds_done: int = 0) -> None:
         import torch_pruning
 
         self.rounds, self.rounds_done = plan["rounds"], rounds_done
-        done = rounds_done / self.rounds
-        layers, shares = [modules[0] for _, modules in net.steps()], plan["share"]
-        if not isinstance(shares, list):
-            shares = [shares] * len(layers)
+        share = plan["share"]
+        if rounds_done:  # what is left to go of what is left
+            share = 1 - (1 - share) / (1 - share * rounds_done / self.rounds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._pruner = torch_pruning.pruner.BasePruner(
@@ -34,8 +33,7 @@ class Pruner:
                 torch.zeros(2, 3, size, size, device=device),
                 importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
                 iterative_steps=max(self.rounds - rounds_done, 1),
-                # What is left to go of what is left.
-                pruning_ratio_dict={layer: 1 - (1 - one) / (1 - one * done) for layer, one in zip(layers, shares)},
+                pruning_ratio=share,
                 ignored_layers=list(net.heads.values()),
                 round_to=plan["multiple"],
             )

@@ -25,7 +25,6 @@ VARIANTS = {
     "int8 of it": {"pnet": "int8", "rnet": "int8", "onet": "int8"},
     "shipped before": {"pnet": "distilled_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
     "pruned P, taught longer": {"pnet": "pruned_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
-    "pruned P, unevenly": {"pnet": "pruned_uneven_longer", "rnet": "pruned_taught", "onet": "pruned_taught"},
     "pruned P, taught longest": {"pnet": "pruned_longest", "rnet": "pruned_taught", "onet": "pruned_taught"},
     "full, aside": {"pnet": "large_aside", "rnet": "full_aside", "onet": "full_aside"},
     "aside": {"pnet": "aside", "rnet": "aside", "onet": "aside"},

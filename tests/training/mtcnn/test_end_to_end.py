@@ -43,12 +43,12 @@ def lab(tmp_path_factory):
     for name in ("finds_o0.npz", "finds_o.npz", "finds_o2.npz", "finds_o3.npz"):
         assert main(["samples", str(runs / name), "--pnet", pnet, "--rnet", rnet] + usual) == 0
     run("train", "onet_full", "onet_light", "onet_pruned_zero", "onet_distilled")
-    run("prune", "pnet_pruned", "pnet_pruned_less", "pnet_pruned_uneven", "rnet_pruned", "onet_pruned")
+    run("prune", "pnet_pruned", "pnet_pruned_less", "rnet_pruned", "onet_pruned")
     run("train", "pnet_pruned_taught", "rnet_pruned_taught", "onet_pruned_taught")
     run("train", "pnet_distilled_longer", "rnet_distilled_longer", "onet_distilled_longer")
     run("quantise", "pnet_int8", "rnet_int8", "onet_int8")
     run("train", "pnet_large_aside", "rnet_full_aside", "onet_full_aside", "pnet_pruned_longer")
-    run("train", "pnet_pruned_longest", "pnet_pruned_uneven_longer")
+    run("train", "pnet_pruned_longest")
     run("train", "pnet_aside", "rnet_aside", "onet_aside", "onet_wide_aside")
     run("quantise", "pnet_aside_int8", "rnet_aside_int8", "onet_aside_int8")
     run("train", "pnet_beards", "rnet_beards")
