@@ -211,7 +211,7 @@ while True:
     os.killpg(job, signal.SIGCONT)
 """
 TAKE_TERMINAL = """
-import fcntl, os, signal, sys, termios
+import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-c"] + sys.argv[1:])
 """
