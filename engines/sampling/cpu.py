@@ -139,10 +139,13 @@ def crops(
     edges = np.asarray(boxes, np.float64) + [0, 0, 1, 1]
     count = len(edges)
     canvas = scratch.array("canvas", (count, size, size, 3), np.uint8)
-    if halves.bilinear and size <= SAMPLED:
-        _sample(halves, edges, canvas, scratch)
+    sampled = halves.bilinear and size <= SAMPLED
+    keep = KEEP_BILINEAR if sampled else KEEP_CROP
+    sources = [halves.at(shrink, keep) for shrink in ((edges[:, 2] - edges[:, 0]) / size).tolist()]
+    if sampled:
+        _sample(sources, edges, canvas, scratch)
     else:
-        _resize(halves, edges, canvas)
+        _resize(sources, edges, canvas)
     planes = scratch.array("planes", (3, count * size, size), np.float32)
     if count:
         to_planes(canvas.reshape(count * size, size, 3), planes)
@@ -151,10 +154,10 @@ def crops(
     return blob
 
 
-def _resize(halves: Halves, edges: np.ndarray, canvas: np.ndarray) -> None:
-    """Fill `canvas` (N, S, S, 3) with the squares between `edges` (N, 4), each resized by itself."""
+def _resize(sources: Sequence[Tuple[np.ndarray, int]], edges: np.ndarray, canvas: np.ndarray) -> None:
+    """Fill `canvas` (N, S, S, 3) with the squares between `edges` (N, 4), each resized by itself out of its
+    source: a picture, and how often it was halved."""
     size = canvas.shape[1]
-    sources = [halves.at(shrink, KEEP_CROP) for shrink in ((edges[:, 2] - edges[:, 0]) / size).tolist()]
     steps = np.array([step for _, step in sources], np.float64).reshape(-1, 1)
     corners = np.floor(edges / 2**steps + 0.5).astype(np.int64).tolist()
     jobs = list(zip(sources, corners, canvas))
@@ -170,21 +173,22 @@ def _resize(halves: Halves, edges: np.ndarray, canvas: np.ndarray) -> None:
     _spread(fill, len(jobs))
 
 
-def _sample(halves: Halves, edges: np.ndarray, canvas: np.ndarray, scratch: Scratch) -> None:
-    """The same by one bilinear sample for each pixel, all squares of a half at once."""
+def _sample(
+    sources: Sequence[Tuple[np.ndarray, int]], edges: np.ndarray, canvas: np.ndarray, scratch: Scratch
+) -> None:
+    """The same by one bilinear sample for each pixel, all squares of a source at once."""
     size = canvas.shape[1]
     shrink = (edges[:, 2] - edges[:, 0]) / size
-    steps = np.floor(np.log2(np.maximum(shrink / KEEP_BILINEAR, 1)))
     middles = np.arange(size) + 0.5
-    for wanted in np.unique(steps).tolist():
-        rows = np.flatnonzero(steps == wanted)
-        half, step = halves.at(KEEP_BILINEAR * 2**wanted, KEEP_BILINEAR)
+    steps = np.array([step for _, step in sources])
+    for step in np.unique(steps).tolist():
+        rows = np.flatnonzero(steps == step)
         points = (edges[rows, :2, None] + shrink[rows, None, None] * middles) / 2**step - 0.5
         shape = (len(rows), size, size)
         x, y = scratch.array("x", shape, np.float32), scratch.array("y", shape, np.float32)
         x[...], y[...] = points[:, 0, None, :], points[:, 1, :, None]
         flat = (len(rows), size * size)  # not a column of crops: remap takes no more than 32,767 rows
-        found = cv2.remap(half, x.reshape(flat), y.reshape(flat), cv2.INTER_LINEAR)  # outside: black
+        found = cv2.remap(sources[rows[0]][0], x.reshape(flat), y.reshape(flat), cv2.INTER_LINEAR)  # outside: black
         canvas[rows] = found.reshape(shape + (3,))
 
 
